@@ -1,0 +1,211 @@
+// Package git reads and writes bare Git repositories through the git program.
+//
+// Input: a directory with a repository. Output: commits, trees and blobs, read
+// without a work tree through one long-lived `git cat-file --batch-command`
+// per repository.
+//
+// Invariants: nothing here reads outside the repository; every call honours its
+// context; the environment of git is built from nothing, so the user's
+// configuration and credentials never leak in.
+//
+// Start reading at [Open].
+package git
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ZeroID is the object id that stands for "no commit" in a push.
+const ZeroID = "0000000000000000000000000000000000000000"
+
+// ErrNotFound says that a revision or path does not exist. It matches
+// fs.ErrNotExist under errors.Is.
+var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
+
+// Repository is a bare repository on disk. It is safe for concurrent use.
+type Repository struct {
+	dir  string
+	cats chan *catFile // idle readers; at most cap(cats) are kept
+}
+
+// Open returns the repository in dir. It starts no process until the first read.
+func Open(dir string) (*Repository, error) {
+	if _, err := os.Stat(dir + "/HEAD"); err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", dir, err)
+	}
+	return &Repository{dir: dir, cats: make(chan *catFile, 4)}, nil
+}
+
+// Init creates an empty bare repository in dir with the given default branch
+// and opens it.
+func Init(ctx context.Context, dir, branch string) (*Repository, error) {
+	if _, err := run(ctx, "", nil, "init", "--bare", "--quiet", "--initial-branch", branch, dir); err != nil {
+		return nil, err
+	}
+	return Open(dir)
+}
+
+// Dir is the directory of the repository.
+func (r *Repository) Dir() string { return r.dir }
+
+// Close ends the reader processes.
+func (r *Repository) Close() {
+	for {
+		select {
+		case c := <-r.cats:
+			c.close()
+		default:
+			return
+		}
+	}
+}
+
+// Run runs git in the repository and returns its standard output. On failure
+// the error carries the first lines of standard error.
+func (r *Repository) Run(ctx context.Context, args ...string) ([]byte, error) {
+	return run(ctx, r.dir, nil, args...)
+}
+
+// RunInput is Run with standard input.
+func (r *Repository) RunInput(ctx context.Context, stdin []byte, args ...string) ([]byte, error) {
+	return run(ctx, r.dir, stdin, args...)
+}
+
+// Env is the whole environment that git is started with, here and by the
+// boxes that start it themselves.
+func Env() []string {
+	return []string{
+		"PATH=" + pathOrDefault(), "HOME=/nonexistent", "LC_ALL=C.UTF-8",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		"GIT_OPTIONAL_LOCKS=0",
+	}
+}
+
+func pathOrDefault() string {
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+func run(ctx context.Context, dir string, stdin []byte, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	cmd.Env = Env()
+	cmd.WaitDelay = 2 * time.Second
+	if stdin != nil {
+		cmd.Stdin = bytes.NewReader(stdin)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("git %s: %w", args[0], ctx.Err())
+	}
+	msg := strings.TrimSpace(stderr.String())
+	if len(msg) > 500 {
+		msg = msg[:500] + "…"
+	}
+	return nil, fmt.Errorf("git %s: %w: %s", args[0], err, msg)
+}
+
+// Resolve returns the full commit id that rev (branch, tag, SHA, HEAD) names,
+// or ErrNotFound.
+func (r *Repository) Resolve(ctx context.Context, rev string) (string, error) {
+	if rev == "" || strings.HasPrefix(rev, "-") || strings.ContainsAny(rev, "\n\x00") {
+		return "", fmt.Errorf("revision %q: %w", rev, ErrNotFound)
+	}
+	out, err := run(ctx, r.dir, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return "", fmt.Errorf("revision %q: %w", rev, ErrNotFound)
+	}
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Refs returns every ref below the given prefixes ("refs/heads/", all when
+// none is given) and the object id it points to.
+func (r *Repository) Refs(ctx context.Context, prefixes ...string) (map[string]string, error) {
+	args := append([]string{"for-each-ref", "--format=%(objectname) %(refname)"}, prefixes...)
+	out, err := run(ctx, r.dir, nil, args...)
+	if err != nil {
+		return nil, err
+	}
+	refs := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		id, name, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if ok {
+			refs[name] = id
+		}
+	}
+	return refs, nil
+}
+
+// Commit is what a commit object says about itself.
+type Commit struct {
+	ID          string
+	Tree        string
+	Parents     []string
+	AuthorName  string
+	AuthorEmail string
+	AuthorTime  time.Time
+	Subject     string // first line of the message
+	Body        string // the rest of the message, trailers included
+}
+
+// Commit reads the commit that rev names, or returns ErrNotFound.
+func (r *Repository) Commit(ctx context.Context, rev string) (Commit, error) {
+	id, err := r.Resolve(ctx, rev)
+	if err != nil {
+		return Commit{}, err
+	}
+	out, err := run(ctx, r.dir, nil, "log", "-1", "--no-show-signature", "--format=%T%x00%P%x00%an%x00%ae%x00%at%x00%s%x00%b", id)
+	if err != nil {
+		return Commit{}, err
+	}
+	f := strings.SplitN(strings.TrimSuffix(string(out), "\n"), "\x00", 7)
+	if len(f) != 7 {
+		return Commit{}, fmt.Errorf("git log %s: unexpected answer", id)
+	}
+	sec, err := strconv.ParseInt(f[4], 10, 64)
+	if err != nil {
+		return Commit{}, fmt.Errorf("git log %s: author time: %w", id, err)
+	}
+	return Commit{
+		ID: id, Tree: f[0], Parents: strings.Fields(f[1]), AuthorName: f[2], AuthorEmail: f[3],
+		AuthorTime: time.Unix(sec, 0).UTC(), Subject: f[5], Body: strings.TrimSpace(f[6]),
+	}, nil
+}
+
+// Changed returns the paths that differ between two commits, sorted. A from of
+// ZeroID or "" means everything in to.
+func (r *Repository) Changed(ctx context.Context, from, to string) ([]string, error) {
+	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to}
+	if from == "" || from == ZeroID {
+		args = []string{"ls-tree", "-r", "-z", "--name-only", "--full-tree", to}
+	}
+	out, err := run(ctx, r.dir, nil, args...)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for p := range strings.SplitSeq(string(out), "\x00") {
+		if p != "" {
+			paths = append(paths, p)
+		}
+	}
+	return paths, nil
+}

@@ -1,0 +1,262 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
+)
+
+// Appender is what a box needs to leave events.
+type Appender interface {
+	// Append records the event durably and returns its ID.
+	Append(ctx context.Context, e Event) (int64, error)
+}
+
+// Reader is what a box needs to react to events and to show them.
+type Reader interface {
+	// Events returns the events that match q, oldest first.
+	Events(ctx context.Context, q Query) ([]Event, error)
+	// Follow sends every event with an ID above after that matches q, first
+	// the stored ones, then new ones as they come, until ctx ends; then the
+	// channel is closed. A slow receiver delays only itself: events wait in
+	// the database, not in memory.
+	Follow(ctx context.Context, after int64, q Query) <-chan Event
+	// Last is the ID of the newest event, 0 when there is none.
+	Last(ctx context.Context) (int64, error)
+}
+
+// Query selects events. Zero fields select everything.
+type Query struct {
+	After    int64    // only IDs above
+	Repo     string   // "owner/name"
+	Commit   string   // full object id, or a prefix of at least 4 digits
+	Stages   []Stage  // any of these
+	Subject  string   // exact
+	Statuses []Status // any of these
+	Cause    string   // only events whose DataCause is this commit
+	Limit    int      // at most this many; 0 means 1000, never more than 10000
+	Newest   bool     // take the newest Limit events (still returned oldest first)
+}
+
+const (
+	defaultLimit = 1000
+	maxLimit     = 10_000
+	followPage   = 256
+)
+
+const schema = `
+create table if not exists event (
+  id integer primary key autoincrement,
+  time integer not null, -- microseconds since 1970, UTC
+  repo text not null, commit_id text not null, stage text not null,
+  subject text not null, status text not null, cause text not null,
+  body text not null -- the whole event as JSON
+);
+create index if not exists event_commit on event (commit_id, id);
+create index if not exists event_stage on event (stage, id);
+create index if not exists event_cause on event (cause) where cause != '';
+`
+
+// Journal is an event store in one SQLite file. It is safe for concurrent use.
+type Journal struct {
+	db  *sql.DB
+	now func() time.Time
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced by each append
+}
+
+var (
+	_ Appender = (*Journal)(nil)
+	_ Reader   = (*Journal)(nil)
+)
+
+// Open opens or creates the journal in the file at path.
+func Open(ctx context.Context, path string) (*Journal, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)")
+	if err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", path, err)
+	}
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), db.Close())
+	}
+	return &Journal{db: db, now: time.Now, changed: make(chan struct{})}, nil
+}
+
+// Close releases the file. Followers end when their contexts do.
+func (j *Journal) Close() error { return j.db.Close() }
+
+// Append implements [Appender].
+func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
+	if e.Stage == "" || e.Status == "" {
+		return 0, fmt.Errorf("append to journal: event for %q needs a stage and a status", e.Subject)
+	}
+	if e.Time.IsZero() {
+		e.Time = j.now()
+	}
+	e.Time, e.ID = e.Time.UTC(), 0
+	body, err := json.Marshal(e)
+	if err != nil {
+		return 0, fmt.Errorf("append to journal: %w", err)
+	}
+	res, err := j.db.ExecContext(ctx,
+		`insert into event (time, repo, commit_id, stage, subject, status, cause, body) values (?,?,?,?,?,?,?,?)`,
+		e.Time.UnixMicro(), e.Repo, e.Commit, e.Stage, e.Subject, e.Status, e.Data[DataCause], string(body))
+	if err != nil {
+		return 0, fmt.Errorf("append to journal: %w", err)
+	}
+	id, err := res.LastInsertId()
+	if err != nil {
+		return 0, fmt.Errorf("append to journal: %w", err)
+	}
+	j.mu.Lock()
+	close(j.changed)
+	j.changed = make(chan struct{})
+	j.mu.Unlock()
+	return id, nil
+}
+
+// Last implements [Reader].
+func (j *Journal) Last(ctx context.Context) (int64, error) {
+	var id int64
+	if err := j.db.QueryRowContext(ctx, `select coalesce(max(id), 0) from event`).Scan(&id); err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	return id, nil
+}
+
+// Events implements [Reader].
+func (j *Journal) Events(ctx context.Context, q Query) ([]Event, error) {
+	where, args := q.where()
+	order, limit := "asc", q.Limit
+	if q.Newest {
+		order = "desc"
+	}
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	args = append(args, min(limit, maxLimit))
+	rows, err := j.db.QueryContext(ctx, `select id, body from event`+where+` order by id `+order+` limit ?`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var events []Event
+	for rows.Next() {
+		var id int64
+		var body []byte
+		if err := rows.Scan(&id, &body); err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		var e Event
+		if err := json.Unmarshal(body, &e); err != nil {
+			return nil, fmt.Errorf("read journal event %d: %w", id, err)
+		}
+		e.ID = id
+		events = append(events, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	if q.Newest {
+		for i, k := 0, len(events)-1; i < k; i, k = i+1, k-1 {
+			events[i], events[k] = events[k], events[i]
+		}
+	}
+	return events, nil
+}
+
+// where turns the query into a condition and its arguments.
+func (q Query) where() (string, []any) {
+	var conds []string
+	var args []any
+	add := func(cond string, values ...any) {
+		conds = append(conds, cond)
+		args = append(args, values...)
+	}
+	anyOf := func(column string, n int) string {
+		return column + " in (?" + strings.Repeat(",?", n-1) + ")"
+	}
+	if q.After > 0 {
+		add("id > ?", q.After)
+	}
+	if q.Repo != "" {
+		add("repo = ?", q.Repo)
+	}
+	if q.Commit != "" {
+		// A range serves the index; '~' sorts after every hexadecimal digit.
+		add("commit_id >= ? and commit_id < ?", q.Commit, q.Commit+"~")
+	}
+	if q.Subject != "" {
+		add("subject = ?", q.Subject)
+	}
+	if q.Cause != "" {
+		add("cause = ?", q.Cause)
+	}
+	if len(q.Stages) > 0 {
+		values := make([]any, len(q.Stages))
+		for i, s := range q.Stages {
+			values[i] = string(s)
+		}
+		add(anyOf("stage", len(values)), values...)
+	}
+	if len(q.Statuses) > 0 {
+		values := make([]any, len(q.Statuses))
+		for i, s := range q.Statuses {
+			values[i] = string(s)
+		}
+		add(anyOf("status", len(values)), values...)
+	}
+	if len(conds) == 0 {
+		return "", nil
+	}
+	return " where " + strings.Join(conds, " and "), args
+}
+
+// Follow implements [Reader].
+func (j *Journal) Follow(ctx context.Context, after int64, q Query) <-chan Event {
+	out := make(chan Event)
+	q.Newest, q.Limit = false, followPage
+	go func() {
+		defer close(out)
+		for ctx.Err() == nil {
+			j.mu.Lock()
+			changed := j.changed
+			j.mu.Unlock()
+			q.After = after
+			events, err := j.Events(ctx, q)
+			if err != nil {
+				// The next append or this pause tries again; a closed
+				// database ends with the context of whoever closed it.
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+				}
+				continue
+			}
+			for _, e := range events {
+				select {
+				case out <- e:
+					after = e.ID
+				case <-ctx.Done():
+					return
+				}
+			}
+			if len(events) == followPage {
+				continue
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
