@@ -1,0 +1,3 @@
+module github.com/contoso/storefront
+
+go 1.26
