@@ -63,13 +63,17 @@ const (
 	DataRef    = "ref"    // full ref name, "refs/heads/main"
 	DataBefore = "before" // commit before a push; 40 zeros for a new ref
 	DataCause  = "cause"  // commit whose run pushed this commit (write-back)
-	DataRun    = "run"    // workflow run number, decimal
-	DataJob    = "job"    // job id within the workflow
-	DataStep   = "step"   // step number, from 1
-	DataDigest = "digest" // "sha256:…"
-	DataImage  = "image"  // image name without tag or digest
-	DataApp    = "app"    // application "namespace/name"
-	DataURL    = "url"    // where to look further
+	// DataSubject and DataAuthor describe the pushed commit itself: the first
+	// line of its message, and its author's name.
+	DataSubject = "subject"
+	DataAuthor  = "author"
+	DataRun     = "run"    // workflow run number, decimal
+	DataJob     = "job"    // job id within the workflow
+	DataStep    = "step"   // step number, from 1
+	DataDigest  = "digest" // "sha256:…"
+	DataImage   = "image"  // image name without tag or digest
+	DataApp     = "app"    // application "namespace/name"
+	DataURL     = "url"    // where to look further
 )
 
 // Event is one thing that happened. Events with the same Commit, Stage and

@@ -6,6 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +30,7 @@ type Reader interface {
 	// Follow sends every event with an ID above after that matches q, first
 	// the stored ones, then new ones as they come, until ctx ends; then the
 	// channel is closed. A slow receiver delays only itself: events wait in
-	// the database, not in memory.
+	// the database, not in memory. q.Limit and q.Newest do not count here.
 	Follow(ctx context.Context, after int64, q Query) <-chan Event
 	// Last is the ID of the newest event, 0 when there is none.
 	Last(ctx context.Context) (int64, error)
@@ -35,6 +39,7 @@ type Reader interface {
 // Query selects events. Zero fields select everything.
 type Query struct {
 	After    int64    // only IDs above
+	Before   int64    // only IDs below; 0 means no bound
 	Repo     string   // "owner/name"
 	Commit   string   // full object id, or a prefix of at least 4 digits
 	Stages   []Stage  // any of these
@@ -69,6 +74,10 @@ type Journal struct {
 	db  *sql.DB
 	now func() time.Time
 
+	// writing holds one token: SQLite has one writer, and waiting here is fair
+	// and ends with the caller's context, while waiting in SQLite is neither.
+	writing chan struct{}
+
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced by each append
 }
@@ -78,16 +87,30 @@ var (
 	_ Reader   = (*Journal)(nil)
 )
 
-// Open opens or creates the journal in the file at path.
+// Open opens or creates the journal in the file at path, readable only by its
+// owner. The folder must exist.
 func Open(ctx context.Context, path string) (*Journal, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)")
+	// SQLite gives its -wal and -shm files the mode of the file itself.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	dsn := url.URL{Scheme: "file", OmitHost: true, Path: path,
+		RawQuery: "_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)"}
+	if !filepath.IsAbs(path) {
+		dsn.Path, dsn.Opaque = "", (&url.URL{Path: path}).EscapedPath()
+	}
+	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", path, err)
 	}
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), db.Close())
 	}
-	return &Journal{db: db, now: time.Now, changed: make(chan struct{})}, nil
+	return &Journal{db: db, now: time.Now, writing: make(chan struct{}, 1), changed: make(chan struct{})}, nil
 }
 
 // Close releases the file. Followers end when their contexts do.
@@ -105,6 +128,12 @@ func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
 	body, err := json.Marshal(e)
 	if err != nil {
 		return 0, fmt.Errorf("append to journal: %w", err)
+	}
+	select {
+	case j.writing <- struct{}{}:
+		defer func() { <-j.writing }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("append to journal: %w", ctx.Err())
 	}
 	res, err := j.db.ExecContext(ctx,
 		`insert into event (time, repo, commit_id, stage, subject, status, cause, body) values (?,?,?,?,?,?,?,?)`,
@@ -166,9 +195,7 @@ func (j *Journal) Events(ctx context.Context, q Query) ([]Event, error) {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
 	if q.Newest {
-		for i, k := 0, len(events)-1; i < k; i, k = i+1, k-1 {
-			events[i], events[k] = events[k], events[i]
-		}
+		slices.Reverse(events)
 	}
 	return events, nil
 }
@@ -186,6 +213,9 @@ func (q Query) where() (string, []any) {
 	}
 	if q.After > 0 {
 		add("id > ?", q.After)
+	}
+	if q.Before > 0 {
+		add("id < ?", q.Before)
 	}
 	if q.Repo != "" {
 		add("repo = ?", q.Repo)
@@ -223,7 +253,7 @@ func (q Query) where() (string, []any) {
 // Follow implements [Reader].
 func (j *Journal) Follow(ctx context.Context, after int64, q Query) <-chan Event {
 	out := make(chan Event)
-	q.Newest, q.Limit = false, followPage
+	q.Newest, q.Limit, after = false, followPage, max(after, q.After)
 	go func() {
 		defer close(out)
 		for ctx.Err() == nil {
@@ -231,7 +261,11 @@ func (j *Journal) Follow(ctx context.Context, after int64, q Query) <-chan Event
 			changed := j.changed
 			j.mu.Unlock()
 			q.After = after
-			events, err := j.Events(ctx, q)
+			last, err := j.Last(ctx)
+			var events []Event
+			if err == nil {
+				events, err = j.Events(ctx, q)
+			}
 			if err != nil {
 				// The next append or this pause tries again; a closed
 				// database ends with the context of whoever closed it.
@@ -252,6 +286,8 @@ func (j *Journal) Follow(ctx context.Context, after int64, q Query) <-chan Event
 			if len(events) == followPage {
 				continue
 			}
+			// Nothing up to last is left to send: the next look starts there.
+			after = max(after, last)
 			select {
 			case <-changed:
 			case <-ctx.Done():
