@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -33,8 +32,8 @@ var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
 
 // Repository is a bare repository on disk. It is safe for concurrent use.
 type Repository struct {
-	dir  string
-	cats chan *catFile // idle readers; at most cap(cats) are kept
+	dir     string
+	readers readers
 }
 
 // Open returns the repository in dir. It starts no process until the first read.
@@ -42,7 +41,7 @@ func Open(dir string) (*Repository, error) {
 	if _, err := os.Stat(dir + "/HEAD"); err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", dir, err)
 	}
-	return &Repository{dir: dir, cats: make(chan *catFile, 4)}, nil
+	return &Repository{dir: dir}, nil
 }
 
 // Init creates an empty bare repository in dir with the given default branch
@@ -57,17 +56,9 @@ func Init(ctx context.Context, dir, branch string) (*Repository, error) {
 // Dir is the directory of the repository.
 func (r *Repository) Dir() string { return r.dir }
 
-// Close ends the reader processes.
-func (r *Repository) Close() {
-	for {
-		select {
-		case c := <-r.cats:
-			c.close()
-		default:
-			return
-		}
-	}
-}
+// Close ends the reader processes. A read that is under way is finished; a
+// later one starts a process of its own.
+func (r *Repository) Close() { r.readers.close() }
 
 // Run runs git in the repository and returns its standard output. On failure
 // the error carries the first lines of standard error.
@@ -122,18 +113,22 @@ func run(ctx context.Context, dir string, stdin []byte, args ...string) ([]byte,
 // Resolve returns the full commit id that rev (branch, tag, SHA, HEAD) names,
 // or ErrNotFound.
 func (r *Repository) Resolve(ctx context.Context, rev string) (string, error) {
-	if rev == "" || strings.HasPrefix(rev, "-") || strings.ContainsAny(rev, "\n\x00") {
-		return "", fmt.Errorf("revision %q: %w", rev, ErrNotFound)
-	}
-	out, err := run(ctx, r.dir, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", rev+"^{commit}")
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return "", fmt.Errorf("revision %q: %w", rev, ErrNotFound)
-	}
-	if err != nil {
+	if err := checkRevision(rev); err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(string(out)), nil
+	id, _, _, err := r.Stat(ctx, rev+"^{commit}")
+	if errors.Is(err, ErrNotFound) {
+		return "", fmt.Errorf("revision %q: %w", rev, ErrNotFound)
+	}
+	return id, err
+}
+
+// checkRevision refuses what git would take for an option, a path or a reflog.
+func checkRevision(rev string) error {
+	if rev == "" || strings.HasPrefix(rev, "-") || strings.ContainsAny(rev, "\n\x00: ") || strings.Contains(rev, "@{") {
+		return fmt.Errorf("revision %q: %w", rev, ErrNotFound)
+	}
+	return nil
 }
 
 // Refs returns every ref below the given prefixes ("refs/heads/", all when
@@ -162,37 +157,38 @@ type Commit struct {
 	AuthorName  string
 	AuthorEmail string
 	AuthorTime  time.Time
-	Subject     string // first line of the message
-	Body        string // the rest of the message, trailers included
+	// CommitterName and the two below say who made the commit object and when.
+	CommitterName  string
+	CommitterEmail string
+	CommitterTime  time.Time
+	Subject        string // first line of the message
+	Body           string // the rest of the message, trailers included
 }
 
 // Commit reads the commit that rev names, or returns ErrNotFound.
 func (r *Repository) Commit(ctx context.Context, rev string) (Commit, error) {
-	id, err := r.Resolve(ctx, rev)
+	if err := checkRevision(rev); err != nil {
+		return Commit{}, err
+	}
+	o, err := r.Object(ctx, rev+"^{commit}")
+	if errors.Is(err, ErrNotFound) {
+		return Commit{}, fmt.Errorf("revision %q: %w", rev, ErrNotFound)
+	}
 	if err != nil {
 		return Commit{}, err
 	}
-	out, err := run(ctx, r.dir, nil, "log", "-1", "--no-show-signature", "--format=%T%x00%P%x00%an%x00%ae%x00%at%x00%s%x00%b", id)
-	if err != nil {
-		return Commit{}, err
-	}
-	f := strings.SplitN(strings.TrimSuffix(string(out), "\n"), "\x00", 7)
-	if len(f) != 7 {
-		return Commit{}, fmt.Errorf("git log %s: unexpected answer", id)
-	}
-	sec, err := strconv.ParseInt(f[4], 10, 64)
-	if err != nil {
-		return Commit{}, fmt.Errorf("git log %s: author time: %w", id, err)
-	}
-	return Commit{
-		ID: id, Tree: f[0], Parents: strings.Fields(f[1]), AuthorName: f[2], AuthorEmail: f[3],
-		AuthorTime: time.Unix(sec, 0).UTC(), Subject: f[5], Body: strings.TrimSpace(f[6]),
-	}, nil
+	return ParseCommit(o.ID, o.Data)
 }
 
 // Changed returns the paths that differ between two commits, sorted. A from of
 // ZeroID or "" means everything in to.
 func (r *Repository) Changed(ctx context.Context, from, to string) ([]string, error) {
+	if err := checkRevision(to); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(from, "-") {
+		return nil, fmt.Errorf("revision %q: %w", from, ErrNotFound)
+	}
 	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to}
 	if from == "" || from == ZeroID {
 		args = []string{"ls-tree", "-r", "-z", "--name-only", "--full-tree", to}

@@ -1,18 +1,21 @@
 package git
 
 import (
-	"bufio"
+	"bytes"
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
-	"io"
-	"os/exec"
 	"path"
-	"strconv"
 	"strings"
 )
 
 // maxBlob bounds what one read may bring into memory, in bytes.
 const maxBlob = 64 << 20
+
+// ErrTooLarge says that an object is larger than one read may bring into
+// memory (64 MiB).
+var ErrTooLarge = errors.New("object is larger than 64 MiB")
 
 // Kind is the type of a Git object as git prints it.
 type Kind string
@@ -22,6 +25,7 @@ const (
 	KindBlob   Kind = "blob"
 	KindTree   Kind = "tree"
 	KindCommit Kind = "commit" // in a tree: a submodule
+	KindTag    Kind = "tag"    // an annotated tag
 )
 
 // Entry is one entry of a tree.
@@ -46,39 +50,24 @@ type Object struct {
 // Object reads what spec names: an object id, or "commit:path". It returns
 // ErrNotFound when there is none. A path of "" is the root tree.
 func (r *Repository) Object(ctx context.Context, spec string) (Object, error) {
-	if strings.ContainsAny(spec, "\n\x00") {
-		return Object{}, fmt.Errorf("object %q: %w", spec, ErrNotFound)
-	}
-	var c *catFile
-	select {
-	case c = <-r.cats:
-	default:
-		var err error
-		if c, err = startCatFile(r.dir); err != nil {
-			return Object{}, err
-		}
-	}
-	stop := context.AfterFunc(ctx, c.kill)
-	o, err := c.read(spec)
-	if !stop() && ctx.Err() != nil {
-		c.close()
-		return Object{}, fmt.Errorf("git cat-file %s: %w", spec, ctx.Err())
-	}
-	if c.broken {
-		c.close()
-		return o, err
-	}
-	select {
-	case r.cats <- c:
-	default:
-		c.close()
-	}
+	o, _, err := r.ask(ctx, "contents", spec)
 	return o, err
+}
+
+// Stat returns the id and type of what spec names, as Object, and its size in
+// bytes, without reading the content.
+func (r *Repository) Stat(ctx context.Context, spec string) (id string, kind Kind, size int64, err error) {
+	o, size, err := r.ask(ctx, "info", spec)
+	return o.ID, o.Kind, size, err
 }
 
 // ReadFile returns the content of the file at path in the given commit.
 func (r *Repository) ReadFile(ctx context.Context, commit, file string) ([]byte, error) {
-	o, err := r.Object(ctx, commit+":"+file)
+	spec, err := pathSpec(commit, file)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.Object(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -90,108 +79,111 @@ func (r *Repository) ReadFile(ctx context.Context, commit, file string) ([]byte,
 
 // ReadDir lists the directory dir ("" for the root) of the given commit.
 func (r *Repository) ReadDir(ctx context.Context, commit, dir string) ([]Entry, error) {
-	o, err := r.Object(ctx, commit+":"+dir)
+	spec, err := pathSpec(commit, dir)
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.Object(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	if o.Kind != KindTree {
 		return nil, fmt.Errorf("%s is not a directory: %w", dir, ErrNotFound)
 	}
-	return ParseTree(o.Data, dir)
+	return ParseTree(o.Data, cleanPath(dir))
+}
+
+// ListTree lists everything below the directory dir ("" for the root) of the
+// given commit, without the directories themselves, sorted by path. It returns
+// ErrNotFound when dir is not a directory there.
+func (r *Repository) ListTree(ctx context.Context, commit, dir string) ([]Entry, error) {
+	spec, err := pathSpec(commit, dir)
+	if err != nil {
+		return nil, err
+	}
+	id, kind, _, err := r.Stat(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if kind != KindTree {
+		return nil, fmt.Errorf("%s is not a directory: %w", dir, ErrNotFound)
+	}
+	out, err := run(ctx, r.dir, nil, "ls-tree", "-r", "-z", "--full-tree", id)
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for line := range strings.SplitSeq(string(out), "\x00") {
+		head, name, ok := strings.Cut(line, "\t")
+		if !ok {
+			continue
+		}
+		f := strings.Fields(head)
+		if len(f) != 3 {
+			return nil, fmt.Errorf("git ls-tree %s: unexpected answer %q", id, line)
+		}
+		entries = append(entries, Entry{
+			Name: path.Base(name), Path: path.Join(cleanPath(dir), name),
+			Mode: f[0], Kind: Kind(f[1]), ID: f[2],
+		})
+	}
+	return entries, nil
+}
+
+// pathSpec names a path of a commit for git. A path that leaves the repository
+// does not exist in it.
+func pathSpec(commit, file string) (string, error) {
+	clean := cleanPath(file)
+	if strings.HasPrefix(file, "/") || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", fmt.Errorf("path %q leaves the repository: %w", file, ErrNotFound)
+	}
+	return commit + ":" + clean, nil
+}
+
+// cleanPath is path.Clean with "" for the root.
+func cleanPath(p string) string {
+	if p = path.Clean(p); p == "." {
+		return ""
+	}
+	return p
 }
 
 // ParseTree decodes a tree object (gitformat-tree) of the directory dir.
 func ParseTree(data []byte, dir string) ([]Entry, error) {
 	const idLen = 20
-	var entries []Entry
+	damaged := fmt.Errorf("tree object of %q is damaged", dir)
+	prefix := dir
+	if prefix != "" {
+		prefix += "/"
+	}
+	entries := make([]Entry, 0, len(data)/40)
 	for len(data) > 0 {
-		head, rest, ok := strings.Cut(string(data[:min(len(data), 4300)]), "\x00")
-		_ = rest
-		mode, name, ok2 := strings.Cut(head, " ")
-		if !ok || !ok2 || name == "" || len(data) < len(head)+1+idLen {
-			return nil, fmt.Errorf("tree object of %q is damaged", dir)
+		head, rest, ok := bytes.Cut(data, []byte{0})
+		if !ok || len(rest) < idLen {
+			return nil, damaged
 		}
-		id := data[len(head)+1 : len(head)+1+idLen]
-		data = data[len(head)+1+idLen:]
-		e := Entry{Name: name, Path: path.Join(dir, name), ID: fmt.Sprintf("%x", id), Kind: KindBlob}
-		e.Mode = strings.Repeat("0", max(0, 6-len(mode))) + mode
-		switch e.Mode {
-		case "040000":
-			e.Kind = KindTree
-		case "160000":
-			e.Kind = KindCommit
+		mode, name, ok := strings.Cut(string(head), " ")
+		if !ok || len(mode) < 5 || len(mode) > 6 || strings.Trim(mode, "01234567") != "" ||
+			name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+			return nil, damaged
 		}
-		entries = append(entries, e)
+		if len(mode) == 5 {
+			mode = "0" + mode
+		}
+		entries = append(entries, Entry{
+			Name: name, Path: prefix + name, Mode: mode, Kind: kindOfMode(mode), ID: hex.EncodeToString(rest[:idLen]),
+		})
+		data = rest[idLen:]
 	}
 	return entries, nil
 }
 
-// catFile is one `git cat-file --batch-command` process.
-type catFile struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	broken bool
-}
-
-func startCatFile(dir string) (*catFile, error) {
-	cmd := exec.Command("git", "cat-file", "--batch-command")
-	cmd.Dir = dir
-	cmd.Env = Env()
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start git cat-file: %w", err)
+func kindOfMode(mode string) Kind {
+	switch mode {
+	case "040000":
+		return KindTree
+	case "160000":
+		return KindCommit
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start git cat-file: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start git cat-file: %w", err)
-	}
-	return &catFile{cmd: cmd, in: in, out: bufio.NewReaderSize(out, 64<<10)}, nil
-}
-
-func (c *catFile) kill() { _ = c.cmd.Process.Kill() }
-
-func (c *catFile) close() {
-	_ = c.in.Close()
-	c.kill()
-	_ = c.cmd.Wait()
-}
-
-// read asks for one object. Any failure of the conversation marks the process
-// as broken, so that it is not used again.
-func (c *catFile) read(spec string) (Object, error) {
-	fail := func(err error) (Object, error) {
-		c.broken = true
-		return Object{}, fmt.Errorf("git cat-file %s: %w", spec, err)
-	}
-	if _, err := io.WriteString(c.in, "contents "+spec+"\n"); err != nil {
-		return fail(err)
-	}
-	line, err := c.out.ReadString('\n')
-	if err != nil {
-		return fail(err)
-	}
-	line = strings.TrimSuffix(line, "\n")
-	if strings.HasSuffix(line, " missing") || strings.HasSuffix(line, " ambiguous") {
-		return Object{}, fmt.Errorf("%s: %w", spec, ErrNotFound)
-	}
-	f := strings.Fields(line)
-	if len(f) != 3 {
-		return fail(fmt.Errorf("unexpected answer %q", line))
-	}
-	size, err := strconv.ParseInt(f[2], 10, 64)
-	if err != nil || size < 0 {
-		return fail(fmt.Errorf("unexpected size %q", f[2]))
-	}
-	if size > maxBlob {
-		return fail(fmt.Errorf("object has %d bytes; at most %d are read", size, maxBlob))
-	}
-	data := make([]byte, size+1)
-	if _, err := io.ReadFull(c.out, data); err != nil {
-		return fail(err)
-	}
-	return Object{ID: f[0], Kind: Kind(f[1]), Data: data[:size]}, nil
+	return KindBlob
 }
