@@ -1,0 +1,192 @@
+// Package render turns a commit's tree into Kubernetes objects, and says which
+// inputs they came from.
+//
+// Input: a tree and the source of an Application. Output: [Result], the
+// objects with the places they were written at and everything that was read,
+// or a [manifest.Error] that names file and line.
+//
+// Invariants: the same inputs and request give the same objects in the same
+// order; nothing outside the commit is read. [Target] then makes the objects
+// what is to be in the cluster: namespaces by scope, the tracking annotation,
+// no duplicates.
+//
+// Start reading at [Renderer.Render].
+package render
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"sigs.k8s.io/yaml"
+
+	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
+	"github.com/lockstep-gitops/lockstep/internal/git"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/directory"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/kustomize"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
+)
+
+// Tool is what renders a source; the words are those of status.sourceType.
+type Tool string
+
+// The tools.
+const (
+	ToolDirectory Tool = "Directory"
+	ToolKustomize Tool = "Kustomize"
+	ToolHelm      Tool = "Helm"
+	ToolPlugin    Tool = "Plugin"
+)
+
+// Request is one rendering.
+type Request struct {
+	App       string // name of the Application
+	Namespace string // destination namespace
+	Project   string
+	Source    v1alpha1.ApplicationSource
+}
+
+// Result is what a request gave.
+type Result struct {
+	Tool     Tool
+	Objects  []manifest.Object
+	Warnings []manifest.Warning
+	Inputs   source.Inputs
+	Source   v1alpha1.ApplicationSource // with the overrides of .argocd-source files
+}
+
+// Renderer holds what renderings share. It is safe for concurrent use.
+type Renderer struct{ kustomize kustomize.Builder }
+
+// New returns a renderer.
+func New() *Renderer { return &Renderer{} }
+
+// Warm pays now for what the first rendering would.
+func (r *Renderer) Warm() error { return r.kustomize.Warm() }
+
+// Render produces the objects of one source. The Inputs of the result are
+// complete even when err is not nil, so that a fix of the input is noticed.
+func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (res Result, err error) {
+	defer func() { res.Inputs = tree.Inputs() }()
+	dir := path.Clean("/" + req.Source.Path)[1:]
+	if strings.HasPrefix(path.Clean(req.Source.Path), "..") || strings.HasPrefix(req.Source.Path, "/") {
+		return res, &manifest.Error{Message: fmt.Sprintf("spec.source.path %q %s", req.Source.Path, source.ErrEscapes), Hint: "Write the path relative to the root of the repository."}
+	}
+	_, kind, err := tree.Stat(ctx, dir)
+	if err != nil {
+		return res, &manifest.Error{File: dir, Message: err.Error(), Err: err}
+	}
+	if kind != source.Dir {
+		return res, &manifest.Error{Message: fmt.Sprintf("spec.source.path: %s is not a directory in this commit", req.Source.Path), Hint: "Check the path and targetRevision, or commit the directory."}
+	}
+	if res.Source, err = override(ctx, tree, dir, req); err != nil {
+		return res, err
+	}
+	if res.Tool, err = detect(ctx, tree, dir, res.Source); err != nil {
+		return res, err
+	}
+	switch res.Tool {
+	case ToolKustomize:
+		res.Objects, res.Warnings, err = r.kustomize.Render(ctx, tree, dir, res.Source.Kustomize, environment(tree, req))
+	default:
+		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory)
+	}
+	return res, err
+}
+
+// detect chooses the tool: what the source says, else Chart.yaml, else a
+// kustomization, else plain files.
+func detect(ctx context.Context, tree *source.Tree, dir string, src v1alpha1.ApplicationSource) (Tool, error) {
+	switch {
+	case src.Chart != "" || len(src.Helm) > 0:
+		return ToolHelm, &manifest.Error{Message: "spec.source: Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
+	case len(src.Plugin) > 0:
+		return ToolPlugin, &manifest.Error{Message: "spec.source.plugin: config management plugins are not run", Hint: "Commit the rendered manifests and let the source point to them."}
+	case src.Kustomize != nil:
+		return ToolKustomize, nil
+	case src.Directory != nil:
+		if len(src.Directory.Jsonnet) > 0 && string(src.Directory.Jsonnet) != "{}" {
+			return ToolDirectory, &manifest.Error{Message: "spec.source.directory.jsonnet: Jsonnet is not rendered yet", Hint: "Commit the rendered YAML."}
+		}
+		return ToolDirectory, nil
+	}
+	for _, name := range append([]string{"Chart.yaml"}, kustomize.Names...) {
+		p := path.Join(dir, name)
+		_, kind, err := tree.Stat(ctx, p)
+		if err != nil {
+			return "", &manifest.Error{File: p, Message: err.Error(), Err: err}
+		}
+		if kind != source.File {
+			continue
+		}
+		if name == "Chart.yaml" {
+			return ToolHelm, &manifest.Error{File: p, Line: 1, Message: "this is a Helm chart; Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
+		}
+		return ToolKustomize, nil
+	}
+	return ToolDirectory, nil
+}
+
+// override merges .argocd-source.yaml and .argocd-source-<app>.yaml into the
+// source. They may set tool parameters only.
+func override(ctx context.Context, tree *source.Tree, dir string, req Request) (v1alpha1.ApplicationSource, error) {
+	src := req.Source
+	for _, name := range []string{".argocd-source.yaml", ".argocd-source-" + req.App + ".yaml"} {
+		p := path.Join(dir, name)
+		data, err := tree.ReadFile(ctx, p)
+		if errors.Is(err, git.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return src, err
+		}
+		fail := func(err error) (v1alpha1.ApplicationSource, error) {
+			return req.Source, &manifest.Error{File: p, Line: 1, Message: err.Error(), Err: err}
+		}
+		patch, err := yaml.YAMLToJSON(data)
+		if err != nil {
+			return fail(err)
+		}
+		have, err := json.Marshal(src)
+		if err != nil {
+			return fail(err)
+		}
+		merged, err := jsonpatch.MergePatch(have, patch)
+		if err != nil {
+			return fail(err)
+		}
+		var next v1alpha1.ApplicationSource
+		if err := json.Unmarshal(merged, &next); err != nil {
+			return fail(err)
+		}
+		next.RepoURL, next.Path, next.TargetRevision, next.Chart, next.Ref = src.RepoURL, src.Path, src.TargetRevision, src.Chart, src.Ref
+		src = next
+	}
+	return src, nil
+}
+
+// environment is what Argo CD calls the build environment.
+func environment(tree *source.Tree, req Request) map[string]string {
+	rev := tree.Commit()
+	return map[string]string{
+		"ARGOCD_APP_NAME": req.App, "ARGOCD_APP_NAMESPACE": req.Namespace, "ARGOCD_APP_PROJECT_NAME": req.Project,
+		"ARGOCD_APP_REVISION": rev, "ARGOCD_APP_REVISION_SHORT": rev[:min(7, len(rev))], "ARGOCD_APP_REVISION_SHORT_8": rev[:min(8, len(rev))],
+		"ARGOCD_APP_SOURCE_PATH": req.Source.Path, "ARGOCD_APP_SOURCE_REPO_URL": req.Source.RepoURL, "ARGOCD_APP_SOURCE_TARGET_REVISION": req.Source.TargetRevision,
+	}
+}
+
+// Files is the number of files among inputs, for people.
+func Files(in source.Inputs) int {
+	n := 0
+	for _, id := range in {
+		if len(id) == 40 { // an object id, not a listing or an absence
+			n++
+		}
+	}
+	return n
+}
