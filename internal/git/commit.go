@@ -34,6 +34,7 @@ func ParseCommit(id string, data []byte) (Commit, error) {
 	subject, body, _ := strings.Cut(text, "\n\n")
 	c.Subject = strings.Join(strings.FieldsFunc(subject, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
 	c.Subject = strings.TrimSpace(c.Subject)
+	c.Message = strings.TrimRight(text, "\n")
 	c.Body = strings.TrimSpace(body)
 	return c, nil
 }

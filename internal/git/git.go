@@ -163,6 +163,7 @@ type Commit struct {
 	CommitterTime  time.Time
 	Subject        string // first line of the message
 	Body           string // the rest of the message, trailers included
+	Message        string // the whole message as it was written
 }
 
 // Commit reads the commit that rev names, or returns ErrNotFound.

@@ -1,0 +1,287 @@
+package forge
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/lockstep-gitops/lockstep/internal/git"
+)
+
+// The part of GitHub's GraphQL that gh needs to sign in and to create, view and
+// clone repositories: viewer, user, organization, repositoryOwner, repository
+// and createRepository. Any other field is answered with an error that names it.
+
+// gqlObject is an object whose fields are at hand. The key "__typename" is its
+// type.
+type gqlObject map[string]any
+
+// gqlError is one error of an answer.
+type gqlError struct {
+	Type    string   `json:"type,omitempty"`
+	Path    []string `json:"path,omitempty"`
+	Message string   `json:"message"`
+}
+
+// maxGraphQLFields bounds an answer: fragments can multiply.
+const maxGraphQLFields = 5000
+
+// gqlExecution is the run of one operation.
+type gqlExecution struct {
+	f         *Forge
+	r         *http.Request
+	doc       gqlDocument
+	variables map[string]any
+	errors    []gqlError
+	fields    int
+}
+
+func (f *Forge) apiGraphQL(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if IdentityFrom(r.Context()).Anonymous() {
+		return nil, errNoToken
+	}
+	var in struct {
+		Query         string         `json:"query"`
+		OperationName string         `json:"operationName"`
+		Variables     map[string]any `json:"variables"`
+	}
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	doc, err := parseGraphQL(in.Query)
+	if err != nil {
+		return map[string]any{"errors": []gqlError{{Message: "Parse error: " + err.Error()}}}, nil
+	}
+	op := doc.operations[0]
+	for _, o := range doc.operations {
+		if in.OperationName != "" && o.name == in.OperationName {
+			op = o
+		}
+	}
+	e := &gqlExecution{f: f, r: r, doc: doc, variables: op.defaults}
+	for name, value := range in.Variables {
+		e.variables[name] = value
+	}
+	resolve := e.query
+	root := "Query"
+	if op.kind == "mutation" {
+		resolve, root = e.mutation, "Mutation"
+	}
+	data := map[string]any{}
+	e.selectInto(data, op.selection, root, nil, 0, resolve)
+	answer := map[string]any{"data": data}
+	if len(e.errors) > 0 {
+		answer["errors"] = e.errors
+	}
+	return answer, nil
+}
+
+// resolver gives the value of a field of an object.
+type gqlResolver func(s gqlSelection, args map[string]any) (any, error)
+
+var errNoField = errors.New("no such field")
+
+// gqlNotFound is answered with null and GitHub's error type NOT_FOUND.
+type gqlNotFound string
+
+func (e gqlNotFound) Error() string { return string(e) }
+
+// selectInto puts the selected fields of an object of the type into out.
+func (e *gqlExecution) selectInto(out map[string]any, selection []gqlSelection, typeName string, path []string, depth int, resolve gqlResolver) {
+	if depth > maxGraphQLDepth {
+		e.fail("", path, "the query is nested too deeply")
+		return
+	}
+	for _, s := range selection {
+		if e.fields++; e.fields > maxGraphQLFields {
+			e.fail("", path, fmt.Sprintf("the query asks for more than %d fields", maxGraphQLFields))
+			return
+		}
+		if s.spread != "" || s.inline != nil {
+			fragment, ok := e.doc.fragments[s.spread]
+			if s.inline != nil {
+				fragment, ok = *s.inline, true
+			}
+			if !ok {
+				e.fail("", path, "Fragment "+s.spread+" was used, but not defined")
+			} else if gqlMatches(fragment.on, typeName) {
+				e.selectInto(out, fragment.selection, typeName, path, depth+1, resolve)
+			}
+			continue
+		}
+		at := append(append([]string{}, path...), s.alias)
+		if s.name == "__typename" {
+			out[s.alias] = typeName
+			continue
+		}
+		args, _ := e.bind(s.args).(map[string]any)
+		value, err := resolve(s, args)
+		var missing gqlNotFound
+		switch {
+		case errors.As(err, &missing):
+			e.fail("NOT_FOUND", at, err.Error())
+			out[s.alias] = nil
+		case errors.Is(err, errNoField):
+			e.fail("", at, fmt.Sprintf("Lockstep's forge doesn't support the field '%s' of '%s'", s.name, typeName))
+		case err != nil:
+			e.fail("UNPROCESSABLE", at, err.Error())
+			out[s.alias] = nil
+		default:
+			out[s.alias] = e.complete(value, s, at, depth)
+		}
+	}
+}
+
+// gqlMatches reports whether a fragment on one type or interface is for an
+// object of a type.
+func gqlMatches(on, typeName string) bool {
+	return on == "" || on == typeName || on == "Node" ||
+		(on == "RepositoryOwner" || on == "Actor") && (typeName == "User" || typeName == "Organization")
+}
+
+// complete selects from a value what was asked of it.
+func (e *gqlExecution) complete(value any, s gqlSelection, path []string, depth int) any {
+	object, ok := value.(gqlObject)
+	if !ok {
+		return value
+	}
+	if len(s.selection) == 0 {
+		e.fail("", path, "Field '"+s.name+"' must have a selection of subfields")
+		return nil
+	}
+	typeName, _ := object["__typename"].(string)
+	out := map[string]any{}
+	e.selectInto(out, s.selection, typeName, path, depth+1, func(s gqlSelection, _ map[string]any) (any, error) {
+		if v, ok := object[s.name]; ok {
+			return v, nil
+		}
+		return nil, errNoField
+	})
+	return out
+}
+
+func (e *gqlExecution) fail(kind string, path []string, message string) {
+	if len(e.errors) < 20 {
+		e.errors = append(e.errors, gqlError{Type: kind, Path: path, Message: message})
+	}
+}
+
+// bind replaces variables by their values.
+func (e *gqlExecution) bind(v any) any {
+	switch v := v.(type) {
+	case gqlVariable:
+		return e.variables[string(v)]
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = e.bind(v[i])
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k := range v {
+			m[k] = e.bind(v[k])
+		}
+		return m
+	}
+	return v
+}
+
+func (e *gqlExecution) query(s gqlSelection, args map[string]any) (any, error) {
+	text := func(name string) string { t, _ := args[name].(string); return t }
+	switch s.name {
+	case "viewer":
+		return e.account(IdentityFrom(e.r.Context()).User), nil
+	case "user", "organization", "repositoryOwner":
+		login := text("login")
+		if !ownerName.MatchString(login) {
+			return nil, gqlNotFound("Could not resolve to an owner with the login of '" + login + "'.")
+		}
+		account := e.account(login)
+		if s.name == "user" && account["__typename"] != "User" || s.name == "organization" && account["__typename"] != "Organization" {
+			return nil, gqlNotFound("Could not resolve to a " + s.name + " with the login of '" + login + "'.")
+		}
+		return account, nil
+	case "repository":
+		full := text("owner") + "/" + text("name")
+		repo, err := e.f.find(e.r.Context(), full)
+		if errors.Is(err, ErrNotFound) || err == nil && !IdentityFrom(e.r.Context()).mayRead(repo) {
+			return nil, gqlNotFound("Could not resolve to a Repository with the name '" + full + "'.")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return e.repository(repo)
+	}
+	return nil, errNoField
+}
+
+func (e *gqlExecution) mutation(s gqlSelection, args map[string]any) (any, error) {
+	if s.name != "createRepository" {
+		return nil, errNoField
+	}
+	in, _ := args["input"].(map[string]any)
+	text := func(name string) string { t, _ := in[name].(string); return t }
+	owner := IdentityFrom(e.r.Context()).User
+	if id := text("ownerId"); id != "" {
+		name, ok := nameOfNode(id, "UO")
+		if !ok {
+			return nil, gqlNotFound("Could not resolve to a node with the global id of '" + id + "'")
+		}
+		owner = name
+	}
+	repo, err := e.f.createFor(e.r, RepositorySpec{
+		Name: owner + "/" + text("name"), Description: text("description"), Private: text("visibility") != "PUBLIC",
+	})
+	if err != nil {
+		return nil, err
+	}
+	object, err := e.repository(repo)
+	return gqlObject{"__typename": "CreateRepositoryPayload", "repository": object, "clientMutationId": in["clientMutationId"]}, err
+}
+
+func (e *gqlExecution) account(login string) gqlObject {
+	a := e.f.account(apiBase(e.r), login)
+	return gqlObject{
+		"__typename": a.Type, "id": a.NodeID, "login": a.Login, "name": a.Login, "databaseId": a.ID,
+		"url": a.HTMLURL, "viewerCanCreateRepositories": IdentityFrom(e.r.Context()).Write,
+	}
+}
+
+func (e *gqlExecution) repository(repo *repository) (gqlObject, error) {
+	ctx := e.r.Context()
+	permission := "READ"
+	if IdentityFrom(ctx).mayWrite(repo.key) {
+		permission = "ADMIN"
+	}
+	o := gqlObject{
+		"__typename": "Repository", "id": nodeID("Repository", repo.full()), "databaseId": repo.id,
+		"name": repo.name, "nameWithOwner": repo.full(), "owner": e.account(repo.owner),
+		"description": repo.description, "homepageUrl": nil, "isPrivate": repo.private, "visibility": strings.ToUpper(visibility(repo)),
+		"url": e.f.cfg.URL + "/" + repo.full(), "sshUrl": "", "isFork": false, "isArchived": false, "isInOrganization": e.account(repo.owner)["__typename"] == "Organization",
+		"isTemplate": false, "isMirror": false, "isEmpty": true, "isDisabled": false, "isLocked": false,
+		"hasIssuesEnabled": false, "hasWikiEnabled": false, "hasProjectsEnabled": false, "hasDiscussionsEnabled": false,
+		"mergeCommitAllowed": false, "rebaseMergeAllowed": false, "squashMergeAllowed": false, "deleteBranchOnMerge": false,
+		"viewerPermission": permission, "viewerCanAdminister": permission == "ADMIN", "parent": nil, "templateRepository": nil,
+		"defaultBranchRef": nil, "createdAt": repo.created, "updatedAt": repo.created, "pushedAt": nil,
+		"stargazerCount": 0, "forkCount": 0, "primaryLanguage": nil, "licenseInfo": nil, "latestRelease": nil,
+	}
+	if !repo.pushed.IsZero() {
+		o["pushedAt"], o["updatedAt"] = repo.pushed, repo.pushed
+	}
+	head, err := e.f.head(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	id, err := repo.git.Resolve(ctx, "refs/heads/"+head)
+	if errors.Is(err, git.ErrNotFound) {
+		return o, nil
+	}
+	o["isEmpty"] = false
+	o["defaultBranchRef"] = gqlObject{
+		"__typename": "Ref", "name": head, "prefix": "refs/heads/",
+		"target": gqlObject{"__typename": "Commit", "oid": id},
+	}
+	return o, err
+}
