@@ -73,7 +73,10 @@ const (
 	DataDigest  = "digest" // "sha256:…"
 	DataImage   = "image"  // image name without tag or digest
 	DataApp     = "app"    // application "namespace/name"
-	DataURL     = "url"    // where to look further
+	// DataDuration is how long something took that has only a closing event,
+	// as "41ms".
+	DataDuration = "duration"
+	DataURL      = "url" // where to look further
 )
 
 // Event is one thing that happened. Events with the same Commit, Stage and

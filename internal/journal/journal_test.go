@@ -108,8 +108,8 @@ func TestQuery(t *testing.T) {
 	j := open(t, filepath.Join(t.TempDir(), "with space?#%41.db"))
 	appendAll(t, j,
 		journal.Event{Repo: "o/a", Commit: commitA, Stage: journal.StagePush, Subject: "refs/heads/main", Status: journal.StatusSucceeded}, // 1
-		journal.Event{Repo: "o/a", Commit: commitA, Stage: journal.StageRun, Subject: "ci.yaml", Status: journal.StatusStarted},             // 2
-		journal.Event{Repo: "o/a", Commit: commitA, Stage: journal.StageRun, Subject: "ci.yaml", Status: journal.StatusSucceeded},           // 3
+		journal.Event{Repo: "o/a", Commit: commitA, Stage: journal.StageRun, Subject: "ci.yaml", Status: journal.StatusStarted},            // 2
+		journal.Event{Repo: "o/a", Commit: commitA, Stage: journal.StageRun, Subject: "ci.yaml", Status: journal.StatusSucceeded},          // 3
 		journal.Event{Repo: "o/a", Commit: commitB, Stage: journal.StagePush, Subject: "refs/heads/main", Status: journal.StatusSucceeded, // 4
 			Data: map[string]string{journal.DataCause: commitA}},
 		journal.Event{Repo: "o/b", Commit: "ffff", Stage: journal.StagePush, Subject: "refs/heads/dev", Status: journal.StatusSucceeded}, // 5

@@ -70,6 +70,9 @@ func (f *folder) add(e journal.Event) {
 		open.Status, open.End = e.Status, later(e.Time, open.Start)
 	case e.Status.Closes():
 		s := folding{Span: Span{Subject: e.Subject, Status: e.Status, Start: e.Time, End: e.Time}}
+		if d, err := time.ParseDuration(e.Data[journal.DataDuration]); err == nil && d > 0 && d < 24*time.Hour {
+			s.Start = e.Time.Add(-d)
+		}
 		s.take(e)
 		f.spans[k] = append(f.spans[k], s)
 	case open != nil: // waiting or info

@@ -244,12 +244,21 @@ func one(commit string, events []journal.Event, now time.Time) Trace {
 			t.Ref = e.Subject
 		}
 		t.Subject, t.Author = e.Data[journal.DataSubject], e.Data[journal.DataAuthor]
+		if t.Subject == "" && e.Message != t.Ref {
+			t.Subject = e.Message
+		}
 		if t.Author == "" {
 			t.Author = t.Actor
 		}
 	}
 	for _, stage := range Stages {
-		if spans := spansOf(stage, events, now); len(spans) > 0 {
+		spans := spansOf(stage, events, now)
+		for _, s := range spans {
+			if s.Start.Before(t.Start) {
+				t.Start = s.Start
+			}
+		}
+		if len(spans) > 0 {
 			t.Lanes = append(t.Lanes, Lane{stage, spans})
 		}
 	}

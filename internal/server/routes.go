@@ -1,0 +1,80 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// callTimeout bounds every answer that is not a stream.
+const callTimeout = 30 * time.Second
+
+// mux holds every route of both doors.
+func (s *Server) mux() http.Handler {
+	m := http.NewServeMux()
+	get := func(path string, h func(r *http.Request) (any, error)) { m.HandleFunc("GET /api/v1"+path, call(h)) }
+	do := func(pattern string, h func(r *http.Request) (any, error)) {
+		m.HandleFunc(pattern, call(h))
+	}
+	get("/status", s.status)
+	get("/apps", s.listApps)
+	get("/apps/{namespace}/{name}", s.getApp)
+	get("/apps/{namespace}/{name}/diff", s.diffApp)
+	do("POST /api/v1/apps/{namespace}/{name}/sync", s.syncApp)
+	do("POST /api/v1/apps/{namespace}/{name}/refresh", s.refreshApp)
+	get("/runs", s.listRuns)
+	get("/runs/{id}", s.getRun)
+	m.HandleFunc("GET /api/v1/runs/{id}/logs", s.runLog)
+	do("POST /api/v1/runs/{id}/cancel", s.cancelRun)
+	do("POST /api/v1/runs/{id}/rerun", s.rerunRun)
+	get("/traces", s.listTraces)
+	get("/traces/{sha}", s.getTrace)
+	m.HandleFunc("GET /api/v1/events", s.events)
+	get("/secrets", s.listSecrets)
+	do("PUT /api/v1/secrets/{vault}/{name}", s.setSecret)
+	do("PUT /api/v1/repos/{owner}/{repo}/secrets/{name}", s.setRepoSecret)
+	get("/components", s.listComponents)
+	m.HandleFunc("GET /api/v1/components/{name}/logs", s.componentLog)
+	do("POST /api/v1/shutdown", s.shutdown)
+	m.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, problemf(http.StatusNotFound, "", "there is no %s %s", r.Method, bounded(r.URL.Path)))
+	})
+	if s.config.Page != nil {
+		m.Handle("/", page(s.config.Page))
+	}
+	return headers(m)
+}
+
+// call turns a function into a handler: a bounded body, a deadline, JSON out.
+func call(h func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		v, err := h(r)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		if v == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		reply(w, v)
+	}
+}
+
+// headers keeps browsers from guessing, framing and caching.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", contentPolicy)
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// ErrNotFound is what a part returns (or wraps) for a thing that is not there.
+var ErrNotFound = errors.New("not found")
+
+// Platform is the platform as a whole.
+type Platform struct {
+	Name    string    `json:"name"`
+	Version string    `json:"version"`
+	State   string    `json:"state"` // "starting", "ready", "degraded" or "stopping"
+	Message string    `json:"message,omitempty"`
+	Hint    string    `json:"hint,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	// URLs by name: "page", "forge", "registry", "app" …
+	URLs        map[string]string `json:"urls,omitempty"`
+	KubeContext string            `json:"kubeContext,omitempty"`
+	Steps       []Step            `json:"steps,omitempty"` // of the start, in order
+}
+
+// Step is one part of starting.
+type Step struct {
+	Name    string    `json:"name"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"` // zero while it runs
+	Note    string    `json:"note,omitempty"` // what it waits for, or a remark
+	Error   string    `json:"error,omitempty"`
+}
+
+// Apps is the GitOps engine.
+type Apps interface {
+	// List returns all applications, without their Resources.
+	List(ctx context.Context) ([]App, error)
+	// Get returns one application with its Resources, or ErrNotFound.
+	Get(ctx context.Context, namespace, name string) (App, error)
+	// Diff compares what Git wants with what runs. Values of secrets are
+	// masked by the engine.
+	Diff(ctx context.Context, namespace, name string) ([]Change, error)
+	// Sync starts to bring the wanted commit to the cluster and returns.
+	Sync(ctx context.Context, namespace, name string, options SyncOptions) error
+	// Refresh looks again at Git and the cluster; hard also forgets what was
+	// rendered.
+	Refresh(ctx context.Context, namespace, name string, hard bool) error
+}
+
+// SyncOptions are what a person may choose for one sync.
+type SyncOptions struct {
+	Prune    bool   `json:"prune,omitempty"`    // delete what Git no longer has
+	Revision string `json:"revision,omitempty"` // instead of the target revision
+}
+
+// App is an application and how it stands.
+type App struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Project   string `json:"project,omitempty"`
+	RepoURL   string `json:"repoURL,omitempty"`
+	Path      string `json:"path,omitempty"`
+	Revision  string `json:"revision,omitempty"` // the one it tracks: branch, tag or commit
+	Sync      string `json:"sync"`               // Synced, OutOfSync or Unknown
+	Health    string `json:"health"`             // Healthy, Progressing, Degraded, Suspended, Missing or Unknown
+	Commit    string `json:"commit,omitempty"`   // what runs
+	Wanted    string `json:"wanted,omitempty"`   // what Git wants
+	// Message is one sentence with the reason of the state, Hint the next step.
+	Message   string     `json:"message,omitempty"`
+	Hint      string     `json:"hint,omitempty"`
+	URLs      []string   `json:"urls,omitempty"`
+	Images    []string   `json:"images,omitempty"`
+	Changed   time.Time  `json:"changed,omitzero"` // since when it stands so
+	Resources []Resource `json:"resources,omitempty"`
+}
+
+// Resource is one object of an application.
+type Resource struct {
+	Group     string `json:"group,omitempty"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Sync      string `json:"sync,omitempty"`
+	Health    string `json:"health,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+// Change is one difference between Git and the cluster.
+type Change struct {
+	Action    string `json:"action"` // create, update or delete
+	Group     string `json:"group,omitempty"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Diff      string `json:"diff,omitempty"` // unified, live to wanted
+	Why       string `json:"why,omitempty"`
+}
+
+// Runs is the Actions engine.
+type Runs interface {
+	// List returns runs without their Jobs, newest first.
+	List(ctx context.Context, query RunQuery) ([]Run, error)
+	// Get returns one run with its Jobs, or ErrNotFound.
+	Get(ctx context.Context, id int64) (Run, error)
+	// Log returns the log as text, secrets masked. With Follow the reader
+	// blocks until there is more and ends with the run or ctx.
+	Log(ctx context.Context, id int64, options RunLogOptions) (io.ReadCloser, error)
+	Cancel(ctx context.Context, id int64) error
+	// Rerun starts the run again and returns the run's ID, which may be new.
+	Rerun(ctx context.Context, id int64, onlyFailed bool) (int64, error)
+}
+
+// RunQuery selects runs.
+type RunQuery struct {
+	Repo   string // "owner/name"
+	Commit string // full object id or prefix
+	Before int64  // only IDs below, 0 for no bound
+	Limit  int    // 1 to 100
+}
+
+// RunLogOptions select a part of a run's log.
+type RunLogOptions struct {
+	Job    string // id or name; empty for all
+	Failed bool   // only the steps that failed
+	Follow bool
+}
+
+// Run is one run of a workflow.
+type Run struct {
+	ID       int64  `json:"id"`
+	Number   int64  `json:"number,omitempty"`
+	Attempt  int    `json:"attempt,omitempty"`
+	Repo     string `json:"repo"`
+	Workflow string `json:"workflow"` // file name, "ci.yaml"
+	Name     string `json:"name,omitempty"`
+	Title    string `json:"title,omitempty"`
+	Event    string `json:"event,omitempty"`
+	Ref      string `json:"ref,omitempty"`
+	Commit   string `json:"commit"`
+	Actor    string `json:"actor,omitempty"`
+	// Status is queued, in_progress or completed; then Conclusion is success,
+	// failure, cancelled or skipped.
+	Status     string    `json:"status"`
+	Conclusion string    `json:"conclusion,omitempty"`
+	Message    string    `json:"message,omitempty"` // why it failed or waits
+	File       string    `json:"file,omitempty"`
+	Line       int       `json:"line,omitempty"`
+	Hint       string    `json:"hint,omitempty"`
+	Created    time.Time `json:"created"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+	Jobs       []Job     `json:"jobs,omitempty"`
+}
+
+// Job is one job of a run.
+type Job struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name,omitempty"`
+	Status     string    `json:"status"`
+	Conclusion string    `json:"conclusion,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+	Steps      []JobStep `json:"steps,omitempty"`
+}
+
+// JobStep is one step of a job.
+type JobStep struct {
+	Number     int       `json:"number"`
+	Name       string    `json:"name"`
+	Status     string    `json:"status"`
+	Conclusion string    `json:"conclusion,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	File       string    `json:"file,omitempty"`
+	Line       int       `json:"line,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+}
+
+// Components are the platform's own parts and child processes.
+type Components interface {
+	List(ctx context.Context) ([]Component, error)
+	// Log returns the end of a component's log as text, or ErrNotFound. With
+	// Follow the reader blocks until there is more and ends with ctx.
+	Log(ctx context.Context, name string, options LogOptions) (io.ReadCloser, error)
+}
+
+// LogOptions select a part of a component's log.
+type LogOptions struct {
+	Follow bool
+	Since  time.Time // zero for no bound
+	Tail   int       // at most this many lines from the end, 0 for all
+}
+
+// Component is one part of the platform.
+type Component struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // starting, running, restarting, failed, stopped
+	PID      int       `json:"pid,omitempty"`
+	Restarts int       `json:"restarts"`
+	Since    time.Time `json:"since,omitzero"`
+	Reason   string    `json:"reason,omitempty"`
+	Hint     string    `json:"hint,omitempty"`
+}
+
+// Secrets are the Key Vaults and the Actions secrets. Nothing here reads a value.
+type Secrets interface {
+	List(ctx context.Context) ([]Secret, error)
+	// Set writes a new version of a vault's secret and returns the version.
+	Set(ctx context.Context, vault, name string, value []byte) (version string, err error)
+	// SetRepo writes an Actions secret of a repository "owner/name".
+	SetRepo(ctx context.Context, repo, name string, value []byte) error
+}
+
+// Secret is what may be known of a secret: all but its value.
+type Secret struct {
+	Vault    string    `json:"vault,omitempty"` // of a Key Vault secret
+	Repo     string    `json:"repo,omitempty"`  // of an Actions secret
+	Name     string    `json:"name"`
+	Version  string    `json:"version,omitempty"` // the current one
+	Versions int       `json:"versions,omitempty"`
+	Updated  time.Time `json:"updated,omitzero"`
+	Enabled  bool      `json:"enabled"`
+}
