@@ -1,0 +1,252 @@
+package image
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/tonistiigi/fsutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-gitops/lockstep/internal/journal"
+)
+
+// maxDockerfile bounds the Dockerfile that is read here for its syntax line.
+const maxDockerfile = 1 << 20
+
+// Build builds the image and, with req.Push, pushes it. Lines about its
+// progress go to progress. An input that does not build gives a [*BuildError].
+func (b *Builder) Build(ctx context.Context, req Request, progress io.Writer) (Result, error) {
+	plan, err := newPlan(req)
+	if err != nil {
+		return Result{}, err
+	}
+	for _, note := range plan.notes {
+		if _, err := fmt.Fprintln(progress, note); err != nil {
+			return Result{}, fmt.Errorf("write build progress: %w", err)
+		}
+	}
+	event := journal.Event{
+		Repo: req.Repo, Commit: req.Commit, Stage: journal.StageImage, Subject: plan.subject,
+		Status: journal.StatusStarted, Message: "building from " + plan.file,
+		Data: map[string]string{journal.DataImage: plan.subject},
+	}
+	b.daemon.append(ctx, event)
+	res, steps, err := b.solve(ctx, plan, progress)
+	event = closing(event, plan, res, steps, err)
+	if err != nil && ctx.Err() != nil {
+		event.Status = journal.StatusCancelled
+	}
+	b.daemon.append(context.WithoutCancel(ctx), event)
+	if err != nil {
+		return Result{}, err
+	}
+	return res, nil
+}
+
+// closing is the event that ends the span of e.
+func closing(e journal.Event, p plan, res Result, steps tally, err error) journal.Event {
+	e.Data = map[string]string{
+		journal.DataImage: p.subject,
+		"steps":           strconv.Itoa(steps.total), "cached": strconv.Itoa(steps.cached),
+	}
+	if err == nil {
+		e.Status, e.Data[journal.DataDigest] = journal.StatusSucceeded, res.Digest
+		e.Message = fmt.Sprintf("built %s, %d of %d steps from the cache", strings.Join(p.req.Tags, ", "), steps.cached, steps.total)
+		return e
+	}
+	e.Status, e.Message = journal.StatusFailed, err.Error()
+	var be *BuildError
+	if errors.As(err, &be) {
+		e.Message, e.File, e.Line, e.Hint = be.Message, be.File, be.Line, be.Hint
+	}
+	return e
+}
+
+// plan is a request that was checked.
+type plan struct {
+	req     Request
+	dir     string // of the Dockerfile, on this machine
+	base    string // its file name there
+	file    string // its name for people
+	subject string // image name without tag
+	notes   []string
+}
+
+// newPlan checks the request before anything is started.
+func newPlan(req Request) (plan, error) {
+	if req.Dockerfile == "" {
+		req.Dockerfile = "Dockerfile"
+	}
+	p := plan{req: req, file: filepath.ToSlash(filepath.Join(req.Path, req.Dockerfile)), subject: "untagged"}
+	if !filepath.IsLocal(req.Dockerfile) {
+		return p, &BuildError{File: req.Dockerfile, Message: "the Dockerfile must lie inside the build context", Hint: "set `context` to a directory that holds it"}
+	}
+	path := filepath.Join(req.ContextDir, req.Dockerfile)
+	p.dir, p.base = filepath.Dir(path), filepath.Base(path)
+	content, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, &BuildError{File: p.file, Message: "there is no such Dockerfile", Hint: "check `context` and `file` of the build step, and that the repository was checked out"}
+	}
+	if err != nil {
+		return p, fmt.Errorf("read Dockerfile: %w", err)
+	}
+	for i, tag := range req.Tags {
+		ref, err := parseRef(tag)
+		if err != nil {
+			return p, fmt.Errorf("build image: tag %w", err)
+		}
+		if ref.digest != "" {
+			return p, fmt.Errorf("build image: tag %q: an image that is yet to be built has no digest", tag)
+		}
+		if i == 0 {
+			p.subject = ref.name()
+		}
+	}
+	if req.Push && len(req.Tags) == 0 {
+		return p, errors.New("build image: push needs at least one tag, such as storefront.azurecr.io/web:v1")
+	}
+	if ref, _, _, ok := parser.DetectSyntax(content); ok {
+		p.notes = append(p.notes, fmt.Sprintf("note: `# syntax=%s` asks for a frontend image; the one built into BuildKit is used", ref))
+	}
+	if req.Load && !req.Push {
+		p.notes = append(p.notes, "note: `load` has no Docker engine to load into; the image stays in the build cache. Push it to use it")
+	}
+	return p, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxDockerfile))
+	return content, errors.Join(err, f.Close())
+}
+
+// solve lets BuildKit do it, a second time when BuildKit died meanwhile.
+func (b *Builder) solve(ctx context.Context, p plan, progress io.Writer) (Result, tally, error) {
+	res, steps, err := b.solveOnce(ctx, p, progress)
+	if !errors.Is(err, errDied) {
+		return res, steps, err
+	}
+	if _, err := fmt.Fprintln(progress, "note: buildkitd ended unexpectedly; the build starts again from its cache"); err != nil {
+		return Result{}, steps, fmt.Errorf("write build progress: %w", err)
+	}
+	return b.solveOnce(ctx, p, progress)
+}
+
+func (b *Builder) solveOnce(ctx context.Context, p plan, progress io.Writer) (Result, tally, error) {
+	child, ctx, release, err := b.daemon.acquire(ctx)
+	if err != nil {
+		return Result{}, tally{}, fmt.Errorf("build image: %w", err)
+	}
+	defer release()
+	opt, err := p.solveOpt()
+	if err != nil {
+		return Result{}, tally{}, fmt.Errorf("build image: %w", err)
+	}
+	watch := newWatch(progress)
+	statuses := make(chan *client.SolveStatus)
+	var response *client.SolveResponse
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		response, err = child.client.Solve(ctx, nil, opt, statuses)
+		return err
+	})
+	printErr := watch.follow(statuses)
+	if err := group.Wait(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return Result{}, watch.tally(), fmt.Errorf("build image: %w", cause)
+		}
+		return Result{}, watch.tally(), b.explain(p, watch, err)
+	}
+	if printErr != nil {
+		return Result{}, watch.tally(), fmt.Errorf("write build progress: %w", printErr)
+	}
+	res, err := p.result(response.ExporterResponse)
+	return res, watch.tally(), err
+}
+
+// solveOpt says to BuildKit what the request says to us.
+func (p plan) solveOpt() (client.SolveOpt, error) {
+	context, err := fsutil.NewFS(p.req.ContextDir)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
+	dockerfile, err := fsutil.NewFS(p.dir)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
+	attrs := map[string]string{
+		"filename": p.base,
+		// Any value makes the frontend built into BuildKit do the work
+		// instead of pulling the image of a "# syntax=" line.
+		"cmdline": "lockstep",
+	}
+	if p.req.Target != "" {
+		attrs["target"] = p.req.Target
+	}
+	if len(p.req.Platforms) > 0 {
+		attrs["platform"] = strings.Join(p.req.Platforms, ",")
+	}
+	if p.req.NoCache {
+		attrs["no-cache"] = ""
+	}
+	for k, v := range p.req.BuildArgs {
+		attrs["build-arg:"+k] = v
+	}
+	for k, v := range p.req.Labels {
+		attrs["label:"+k] = v
+	}
+	export := map[string]string{"oci-mediatypes": "true"}
+	if len(p.req.Tags) > 0 {
+		export["name"] = strings.Join(p.req.Tags, ",")
+	}
+	if p.req.Push {
+		export["push"] = "true"
+	}
+	return client.SolveOpt{
+		Frontend: "dockerfile.v0", FrontendAttrs: attrs,
+		LocalMounts: map[string]fsutil.FS{"context": context, "dockerfile": dockerfile},
+		SharedKey:   p.req.ContextDir,
+		Exports:     []client.ExportEntry{{Type: client.ExporterImage, Attrs: export}},
+		Session: []session.Attachable{
+			credentials{byHost: p.req.Credentials}, secretsprovider.FromMap(p.req.Secrets),
+		},
+	}, nil
+}
+
+// result reads what the exporter answered.
+func (p plan) result(answer map[string]string) (Result, error) {
+	res := Result{Digest: answer["containerimage.digest"], ImageID: answer["containerimage.config.digest"]}
+	if res.Digest == "" {
+		return Result{}, errors.New("build image: BuildKit named no digest for the image")
+	}
+	metadata := map[string]any{}
+	for k, v := range answer {
+		metadata[k] = v
+		// Structured values come as JSON in base64.
+		if raw, err := base64.StdEncoding.DecodeString(v); err == nil && json.Valid(raw) {
+			metadata[k] = json.RawMessage(raw)
+		}
+	}
+	text, err := json.MarshalIndent(metadata, "", "  ")
+	if err != nil {
+		return Result{}, fmt.Errorf("build image: %w", err)
+	}
+	res.Metadata = string(text)
+	return res, nil
+}
