@@ -26,7 +26,9 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// The journal's database closes its opener after the test ended.
-		goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
+		goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"),
+		// The sanity suite's runner waits for signals as long as it lives.
+		goleak.IgnoreAnyFunction("github.com/onsi/ginkgo/v2/internal/interrupt_handler.(*InterruptHandler).registerForInterrupts.func2"))
 }
 
 const clientID = "aaaaaaaa-0000-0000-0000-000000000001"
