@@ -132,7 +132,7 @@ const rateLimit = 5000
 
 // scopes is what gh wants to see before it calls itself signed in.
 func scopes(id Identity) string {
-	if id.Write && id.Repo == "" {
+	if id.mayCreate() {
 		return "repo, workflow, read:org, gist, delete_repo"
 	}
 	return ""

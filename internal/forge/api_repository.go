@@ -224,7 +224,7 @@ func (f *Forge) createFor(r *http.Request, spec RepositorySpec) (*repository, er
 	if id.Anonymous() {
 		return nil, errNoToken
 	}
-	if !id.Write || id.Repo != "" {
+	if !id.mayCreate() {
 		return nil, fail(http.StatusForbidden, "Resource not accessible by this token: it may not create repositories")
 	}
 	if _, _, err := splitName(spec.Name); err != nil {

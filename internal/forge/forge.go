@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -271,8 +272,7 @@ func (f *Forge) leavePush() {
 // checkGit makes sure that git is there and new enough for cat-file
 // --batch-command and merge-tree --write-tree.
 func checkGit(ctx context.Context) error {
-	cmd := gitCommand(ctx, "", "version")
-	out, err := cmd.Output()
+	out, err := exec.CommandContext(ctx, "git", "version").Output()
 	if err != nil {
 		return fmt.Errorf("forge: git is needed and can't be started (install git 2.38 or newer): %w", err)
 	}

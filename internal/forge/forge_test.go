@@ -20,7 +20,13 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		serveChild(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // house is a forge that runs behind a real server, and its journal.
 type house struct {

@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -27,8 +28,8 @@ var serverConfig = []string{
 	"core.fsync=objects,derived-metadata,reference", "core.fsyncMethod=batch",
 }
 
-// gitCommand prepares git in dir. When ctx ends git is asked to end, and killed
-// 5 seconds later. It dies with this process.
+// gitCommand prepares git in dir, for run. When ctx ends git is asked to end,
+// and killed 5 seconds later. It dies with this process.
 func gitCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	all := make([]string, 0, 2*len(serverConfig)+len(args))
 	for _, setting := range serverConfig {
@@ -40,6 +41,14 @@ func gitCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd.WaitDelay = 5 * time.Second
 	dieWithParent(cmd)
 	return cmd
+}
+
+// run runs a gitCommand to its end. The kernel ends git with the thread that
+// started it, so that thread stays until then.
+func run(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return cmd.Run()
 }
 
 // acquire waits for a place among the running git processes.

@@ -250,6 +250,7 @@ func TestAccess(t *testing.T) {
 	}
 	read := h.issue(TokenSpec{User: "reader"})
 	scoped := h.issue(TokenSpec{User: "job", Repo: "a/private", Write: true})
+	ownNone := h.issue(TokenSpec{User: "job", Repo: "a/none", Write: true})
 	short := h.issue(TokenSpec{User: "job", Expires: now.Add(time.Minute)})
 	now = now.Add(2 * time.Minute)
 	const fetch, push = "/info/refs?service=git-upload-pack", "/info/refs?service=git-receive-pack"
@@ -263,7 +264,7 @@ func TestAccess(t *testing.T) {
 		{"/a/private.git" + fetch, "", 401}, {"/a/private.git" + fetch, read, 200}, {"/a/private.git" + fetch, scoped, 200},
 		{"/a/private.git" + push, scoped, 200}, {"/a/other.git" + fetch, scoped, 404}, {"/a/other.git" + push, scoped, 404},
 		{"/a/none.git" + fetch, "", 401}, {"/a/none.git" + fetch, h.token, 404}, {"/a/none.git" + push, h.token, 200},
-		{"/a/none.git" + push, read, 404}, {"/a/none.git" + push, scoped, 404},
+		{"/a/none.git" + push, ownNone, 404}, {"/a/none.git" + push, read, 404}, {"/a/none.git" + push, scoped, 404},
 		{"/a/public.git/info/refs", "", 404}, {"/a/public.git/info/refs?service=git-shell", "", 404}, {"/a/public.git/HEAD", "", 404},
 		{"/a/public.git/git-upload-pack", "", 404}, {"/a/public", "", 200}, {"/", "", 404}, {"/a", "", 404},
 		{"/a/..%2f..%2fforge.db" + fetch, "", 404}, {"/../a/public" + fetch, h.token, 404},
@@ -424,6 +425,22 @@ func TestCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLocksOfAKilledGitAreRemoved(t *testing.T) {
+	h := newHouse(t)
+	dir := h.work("a/b", h.token)
+	h.git(dir, "push", "-q", "origin", "main", "main:feature/x")
+	for _, name := range []string{"HEAD.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/heads/feature/x.lock"} {
+		if err := os.WriteFile(filepath.Join(h.Forge.dir("a/b"), name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.stop()
+	h = openHouse(t, h.dir)
+	h.git(dir, "remote", "set-url", "origin", h.url("a/b", h.token))
+	h.commit(dir, "file", "x", "Second")
+	h.git(dir, "push", "-q", "origin", "main", "main:feature/x")
 }
 
 // failingJournal refuses appends while broken.

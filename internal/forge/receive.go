@@ -129,8 +129,14 @@ func (f *Forge) runReceivePack(ctx context.Context, w io.Writer, repo *repositor
 	cmd.Stderr = &stderr
 	// A client that is gone must not end git between two refs.
 	cmd.Stdout = &toClient{w: w}
-	if err := cmd.Run(); err != nil {
+	if err := run(cmd); err != nil {
 		f.log.Warn("git receive-pack failed", "repo", repo.full(), "error", err, "stderr", stderr.String())
+		if ctx.Err() == nil {
+			return
+		}
+		if err := removeLocks(repo.git.Dir()); err != nil { // it may have been killed
+			f.log.Warn("locks of the ended git remain until the next start", "repo", repo.full(), "error", err)
+		}
 	}
 }
 

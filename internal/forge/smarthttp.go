@@ -11,8 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
 // maxNegotiation bounds what a fetch may say about what it has, in bytes.
@@ -102,7 +100,7 @@ func (f *Forge) serveGit(w http.ResponseWriter, r *http.Request) {
 	repo, err := f.find(r.Context(), route.full)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && !id.mayRead(repo):
-		if route.service != "receive-pack" || repo != nil || !id.mayWrite(strings.ToLower(route.full)) {
+		if route.service != "receive-pack" || repo != nil || !id.mayCreate() {
 			f.refuseUnseen(w, route, id)
 			return
 		}
@@ -139,7 +137,7 @@ func (f *Forge) refuseUnseen(w http.ResponseWriter, route gitRoute, id Identity)
 		return
 	}
 	text := "lockstep: there is no repository " + route.full + "."
-	if id.Write && id.Repo == "" {
+	if id.mayCreate() {
 		text += " The first push creates it."
 	}
 	http.Error(w, text, http.StatusNotFound)
@@ -216,7 +214,7 @@ func (f *Forge) serveProcess(w http.ResponseWriter, r *http.Request, dir, protoc
 	cmd.Stdin = stdin
 	var stderr head
 	cmd.Stdout, cmd.Stderr = out, &stderr
-	err := cmd.Run()
+	err := run(cmd)
 	if err == nil {
 		err = out.finish()
 	}
@@ -280,47 +278,4 @@ func requestBody(r *http.Request) (io.Reader, error) {
 	default:
 		return nil, fmt.Errorf("lockstep: requests in %q can't be read: send gzip or none", encoding)
 	}
-}
-
-// maintain keeps repositories tidy while nobody pushes to them, until ctx ends.
-func (f *Forge) maintain(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for _, r := range f.dueForMaintenance(time.Now()) {
-			runCtx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-			_, err := r.Run(runCtx, "-c", "gc.auto=2000", "-c", "gc.autoDetach=false", "-c", "gc.writeCommitGraph=true", "gc", "--auto", "--quiet")
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				f.log.Warn("repository could not be packed; it works on", "dir", r.Dir(), "error", err)
-			}
-		}
-	}
-}
-
-func (f *Forge) noteMaintenance(repo *repository) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if known := f.open[repo.key]; known != nil {
-		known.touched = time.Now()
-	}
-}
-
-// dueForMaintenance returns the repositories whose last push is a minute ago, once.
-func (f *Forge) dueForMaintenance(now time.Time) []*git.Repository {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var due []*git.Repository
-	for _, r := range f.open {
-		if !r.touched.IsZero() && now.Sub(r.touched) > time.Minute {
-			r.touched = time.Time{}
-			due = append(due, r.git)
-		}
-	}
-	return due
 }

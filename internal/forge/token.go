@@ -38,7 +38,7 @@ type Identity struct {
 // Anonymous reports whether no token was given.
 func (id Identity) Anonymous() bool { return id.User == "" }
 
-// MayRead reports whether the identity may see a repository.
+// mayRead reports whether the identity may see a repository.
 func (id Identity) mayRead(r *repository) bool {
 	return !r.private || !id.Anonymous() && (id.Repo == "" || id.Repo == r.key)
 }
@@ -47,6 +47,9 @@ func (id Identity) mayRead(r *repository) bool {
 func (id Identity) mayWrite(key string) bool {
 	return id.Write && (id.Repo == "" || id.Repo == key)
 }
+
+// mayCreate reports whether the identity may make repositories.
+func (id Identity) mayCreate() bool { return id.Write && id.Repo == "" }
 
 type identityKey struct{}
 
