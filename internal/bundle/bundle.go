@@ -37,9 +37,8 @@ const (
 	Runc           = "runc"
 	Buildkitd      = "buildkitd"
 	Pause          = "pause"
-	CNIBridge      = "bridge"
+	CNIPtp         = "ptp"
 	CNIHostLocal   = "host-local"
-	CNILoopback    = "loopback"
 	CNIPortmap     = "portmap"
 )
 
@@ -47,7 +46,7 @@ const (
 func Programs() []string {
 	return []string{
 		Hyperkube, Containerd, ContainerdShim, Runc, Buildkitd, Pause,
-		CNIBridge, CNIHostLocal, CNILoopback, CNIPortmap,
+		CNIPtp, CNIHostLocal, CNIPortmap,
 	}
 }
 

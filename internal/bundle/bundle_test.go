@@ -79,7 +79,7 @@ func TestExtract(t *testing.T) {
 
 func TestExtractRefuses(t *testing.T) {
 	damaged := makePayload(t, "")
-	damaged["runc.zst"] = damaged["bridge.zst"]
+	damaged["runc.zst"] = damaged["ptp.zst"]
 	cut := makePayload(t, "")
 	cut["runc.zst"] = &fstest.MapFile{Data: cut["runc.zst"].Data[:8]}
 	lost := makePayload(t, "")

@@ -41,8 +41,7 @@ func recipes(version map[string]string) []recipe {
 		},
 		{
 			packages: []string{
-				"github.com/containernetworking/plugins/plugins/main/bridge",
-				"github.com/containernetworking/plugins/plugins/main/loopback",
+				"github.com/containernetworking/plugins/plugins/main/ptp",
 				"github.com/containernetworking/plugins/plugins/ipam/host-local",
 				"github.com/containernetworking/plugins/plugins/meta/portmap",
 				"./internal/bundle/pause",
