@@ -116,19 +116,29 @@ func (c *converter) strategy(s *actionlint.Strategy) *Strategy {
 		return out
 	}
 	out.Matrix = c.text(m.Expression)
-	rows := make([]*actionlint.MatrixRow, 0, len(m.Rows))
-	for _, r := range m.Rows {
-		rows = append(rows, r)
+	type row struct {
+		name string
+		at   actionlint.Pos
+		*actionlint.MatrixRow
 	}
-	slices.SortFunc(rows, func(a, b *actionlint.MatrixRow) int {
-		return cmp.Or(cmp.Compare(a.Name.Pos.Line, b.Name.Pos.Line), cmp.Compare(a.Name.Pos.Col, b.Name.Pos.Col))
+	rows := make([]row, 0, len(m.Rows))
+	for name, r := range m.Rows {
+		switch { // a row that is an expression has no name of its own
+		case r.Name != nil:
+			rows = append(rows, row{r.Name.Value, *r.Name.Pos, r})
+		case r.Expression != nil:
+			rows = append(rows, row{name, *r.Expression.Pos, r})
+		}
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.at.Line, b.at.Line), cmp.Compare(a.at.Col, b.at.Col))
 	})
 	for _, r := range rows {
-		row := Row{Name: r.Name.Value, Expr: c.text(r.Expression)}
+		axis := Row{Name: r.name, Expr: c.text(r.Expression)}
 		for _, v := range r.Values {
-			row.Values = append(row.Values, c.value(v))
+			axis.Values = append(axis.Values, c.value(v))
 		}
-		out.Rows = append(out.Rows, row)
+		out.Rows = append(out.Rows, axis)
 	}
 	out.Include, out.IncludeExpr = c.combinations(m.Include)
 	out.Exclude, out.ExcludeExpr = c.combinations(m.Exclude)
