@@ -12,13 +12,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
 
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
@@ -83,6 +86,7 @@ type plan struct {
 	file    string // its name for people
 	subject string // image name without tag
 	notes   []string
+	keep    bool // only into the cache: no image comes of it
 }
 
 // newPlan checks the request before anything is started.
@@ -168,6 +172,9 @@ func (b *Builder) solveOnce(ctx context.Context, p plan, progress io.Writer) (Re
 	})
 	printErr := watch.follow(statuses)
 	if err := group.Wait(); err != nil {
+		if grpcerrors.Code(err) == codes.Unavailable {
+			awaitDeath(ctx, child)
+		}
 		if cause := context.Cause(ctx); cause != nil {
 			return Result{}, watch.tally(), fmt.Errorf("build image: %w", cause)
 		}
@@ -176,8 +183,27 @@ func (b *Builder) solveOnce(ctx context.Context, p plan, progress io.Writer) (Re
 	if printErr != nil {
 		return Result{}, watch.tally(), fmt.Errorf("write build progress: %w", printErr)
 	}
+	if p.keep {
+		return Result{}, watch.tally(), nil
+	}
 	res, err := p.result(response.ExporterResponse)
 	return res, watch.tally(), err
+}
+
+// deathNotice is how long the end of a process may take to be known after its
+// connections broke.
+const deathNotice = 2 * time.Second
+
+// awaitDeath gives ctx the time to learn that the child died.
+func awaitDeath(ctx context.Context, child *buildkitd) {
+	timer := time.NewTimer(deathNotice)
+	defer timer.Stop()
+	select {
+	case <-child.Done():
+		<-ctx.Done() // it follows, see acquire
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // solveOpt says to BuildKit what the request says to us.
@@ -218,11 +244,15 @@ func (p plan) solveOpt() (client.SolveOpt, error) {
 	if p.req.Push {
 		export["push"] = "true"
 	}
+	exports := []client.ExportEntry{{Type: client.ExporterImage, Attrs: export}}
+	if p.keep {
+		exports = nil
+	}
 	return client.SolveOpt{
 		Frontend: "dockerfile.v0", FrontendAttrs: attrs,
 		LocalMounts: map[string]fsutil.FS{"context": context, "dockerfile": dockerfile},
 		SharedKey:   p.req.ContextDir,
-		Exports:     []client.ExportEntry{{Type: client.ExporterImage, Attrs: export}},
+		Exports:     exports,
 		Session: []session.Attachable{
 			credentials{byHost: p.req.Credentials}, secretsprovider.FromMap(p.req.Secrets),
 		},

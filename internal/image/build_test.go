@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -179,11 +178,7 @@ func TestBuildGoInTwoStages(t *testing.T) {
 	}
 	w := newWorld(t)
 	begin := time.Now()
-	goroot, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Skipf("no Go toolchain: %v", err)
-	}
-	w.seed(t, strings.TrimSpace(string(goroot)))
+	w.seedGo(t)
 	t.Logf("seeded in %v", time.Since(begin))
 	b, _ := w.builder(t, nil)
 	for i, version := range []string{"one", "two"} {
@@ -205,6 +200,41 @@ func TestBuildGoInTwoStages(t *testing.T) {
 		layers, err := w.pull(t, acr+"/app:"+version).Layers()
 		if err != nil || len(layers) != 1 {
 			t.Errorf("layers = %v, %v", layers, err)
+		}
+	}
+}
+
+// TestWarm: the first build of a Go program after Warm finds the standard
+// library compiled.
+func TestWarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the standard library; left out by -short")
+	}
+	w := newWorld(t)
+	golang := w.seedGo(t)
+	b, _ := w.builder(t, nil)
+	begin := time.Now()
+	if err := b.Warm(t.Context(), golang); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("warmed up in %v", time.Since(begin))
+	begin = time.Now()
+	if err := b.Warm(t.Context(), golang); err != nil || time.Since(begin) > time.Second {
+		t.Errorf("second Warm = %v after %v", err, time.Since(begin))
+	}
+	for _, flags := range []string{"-trimpath", "-trimpath=false"} {
+		dir := buildContext(t, map[string]string{
+			"Dockerfile": strings.Replace(goDockerfile, "go build -o", "go build -v "+flags+" -o", 1),
+			"go.mod":     "module example.com/app\n\ngo 1.24\n", "main.go": goMain,
+		})
+		var out bytes.Buffer
+		begin = time.Now()
+		if _, err := b.Build(t.Context(), image.Request{ContextDir: dir}, &out); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		t.Logf("first build with %s took %v", flags, time.Since(begin))
+		if strings.Contains(out.String(), " net/http\n") {
+			t.Errorf("net/http was compiled again:\n%s", out.String())
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -218,7 +219,7 @@ func programs(t *testing.T) (buildkitd, runc string) {
 }
 
 // seed puts the base images into the mirror.
-func (w *world) seed(t *testing.T, goroot string) {
+func (w *world) seed(t *testing.T, goroot string) []baseimage.Image {
 	t.Helper()
 	images, err := baseimage.Seed(t.Context(), baseimage.Config{Dir: filepath.Join(w.dir, "base"), GOROOT: goroot},
 		baseimage.Deps{Transport: w.registry.Transport()})
@@ -231,6 +232,19 @@ func (w *world) seed(t *testing.T, goroot string) {
 	if len(images) == 0 || !images[0].Made {
 		t.Fatalf("Seed = %+v", images)
 	}
+	return images
+}
+
+// seedGo adds the golang image and returns its reference with digest.
+func (w *world) seedGo(t *testing.T) string {
+	t.Helper()
+	goroot, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skipf("no Go toolchain: %v", err)
+	}
+	images := w.seed(t, strings.TrimSpace(string(goroot)))
+	last := images[len(images)-1]
+	return "docker.io/library/golang@" + last.Digest
 }
 
 // checkNothingLeft looks for processes and mounts of a builder.
@@ -262,7 +276,7 @@ func checkNothingLeft(t *testing.T, dir string) {
 	}
 }
 
-// context writes files to a new build context; values end up as given.
+// buildContext writes files, content by name, to a new directory.
 func buildContext(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

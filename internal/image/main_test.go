@@ -1,0 +1,15 @@
+package image_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The registry that the tests push to: Distribution never ends the
+		// broadcaster of an app.
+		goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"),
+	)
+}
