@@ -72,6 +72,7 @@ func (c Config) withDefaults() Config {
 		c.Parallel = defaultParallel
 	}
 	c.KubeletDir = filepath.Clean(c.KubeletDir)
+	c.AuthorityHost = strings.TrimSuffix(c.AuthorityHost, "/") + "/"
 	c.WebhookURL = strings.TrimSuffix(c.WebhookURL, "/")
 	return c
 }

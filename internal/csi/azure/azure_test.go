@@ -3,12 +3,14 @@ package azure
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
@@ -280,5 +282,34 @@ func TestAsErrorKeepsTheHint(t *testing.T) {
 	var e *provider.Error
 	if !errors.As(err, &e) || !strings.HasPrefix(e.Hint, "grant it: az role assignment") || strings.Contains(e.Message, "az role") {
 		t.Errorf("hint = %q, message = %q", e.Hint, e.Message)
+	}
+}
+
+// TestExplainVault maps answers that kubelet should see as "again" or "no".
+func TestExplainVault(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		code   codes.Code
+		want   string
+	}{
+		{500, "", codes.Unavailable, "500 Internal Server Error"},
+		{503, `{"error":{"code":"ServiceUnavailable","message":"busy"}}`, codes.Unavailable, "ServiceUnavailable: busy; it is tried again"},
+		{429, `{"error":{"code":"Throttled","message":"slow down"}}`, codes.ResourceExhausted, "throttled"},
+		{401, `{"error":{"code":"Unauthorized","message":"AKV10032: Invalid issuer."}}`, codes.Unauthenticated, "AKV10032: Invalid issuer."},
+		{400, `{"error":{"code":"BadParameter","message":"no"}}`, codes.InvalidArgument, "BadParameter: no"},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"AccessDenied"}}}`, codes.PermissionDenied, "az keyvault set-policy --name kv --object-id c1 --secret-permissions get"},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"ForbiddenByFirewall"}}}`, codes.PermissionDenied, "network-rule"},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"ForbiddenByRbac"}}}`, codes.PermissionDenied, "--scope $(az keyvault show --name kv --query id -o tsv)"},
+		{403, strings.Repeat("<html>", 5000), codes.PermissionDenied, "403 Forbidden"},
+	} {
+		resp := &azcore.ResponseError{StatusCode: tt.status, RawResponse: &http.Response{StatusCode: tt.status, Body: io.NopCloser(strings.NewReader(tt.body))}}
+		e := explainVault(resp, "kv", object{Name: "s"}, &identity{clientID: "c1", serviceAccount: "shop/web"})
+		if e.Code != tt.code || !strings.Contains(e.Error(), tt.want) {
+			t.Errorf("%d %s: %v %v", tt.status, tt.body, e.Code, e)
+		}
+		if len(e.Error()) > 1024 {
+			t.Errorf("%d: %d bytes do not fit into an event", tt.status, len(e.Error()))
+		}
 	}
 }

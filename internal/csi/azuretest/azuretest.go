@@ -53,15 +53,20 @@ type Azure struct {
 	mu      sync.Mutex
 	vaults  map[string]map[string]Secret // vault -> name -> secret
 	apps    map[string]App               // client id -> app
-	down    bool
-	counts  map[string]int // "token", "secret"
-	handler http.Handler   // instead of all of the above
+	counts  map[string]int               // "token", "secret"
+	handler http.Handler                 // instead of all of the above
+	trust   func(assertion string) (subject string, ok bool)
 }
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *Azure {
 	t.Helper()
-	a := &Azure{vaults: map[string]map[string]Secret{}, apps: map[string]App{}, counts: map[string]int{}}
+	a := &Azure{vaults: map[string]map[string]Secret{}, apps: map[string]App{}, counts: map[string]int{},
+		trust: func(assertion string) (string, bool) {
+			claims, ok := verify(assertion)
+			subject, _ := claims["sub"].(string)
+			return subject, ok
+		}}
 	server := httptest.NewTLSServer(a)
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -94,18 +99,18 @@ func (a *Azure) Register(clientID string, app App) {
 	a.apps[clientID] = app
 }
 
-// SetDown makes every answer 503, or normal again.
-func (a *Azure) SetDown(down bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.down = down
-}
-
 // Handle answers every request by h; nil means as usual.
 func (a *Azure) Handle(h http.Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handler = h
+}
+
+// Trust reads client assertions by f instead of only those of [AccountToken].
+func (a *Azure) Trust(f func(assertion string) (subject string, ok bool)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trust = f
 }
 
 // Count says how many "token"s were issued or "secret"s were read.
@@ -150,8 +155,6 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.handler != nil:
 		a.handler.ServeHTTP(w, r)
-	case a.down:
-		w.WriteHeader(http.StatusServiceUnavailable)
 	case r.Host == "login.microsoftonline.com" && strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration"):
 		base := "https://login.microsoftonline.com/" + Tenant
 		reply(w, 200, map[string]any{"issuer": base + "/v2.0", "authorization_endpoint": base + "/oauth2/v2.0/authorize", "token_endpoint": base + "/oauth2/v2.0/token"})
@@ -180,8 +183,7 @@ func (a *Azure) token(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	} else {
-		claims, ok := verify(r.FormValue("client_assertion"))
-		subject, _ := claims["sub"].(string)
+		subject, ok := a.trust(r.FormValue("client_assertion"))
 		if !ok || !slices.Contains(app.Subjects, subject) {
 			refuse(401, "invalid_client", "AADSTS700213: No matching federated identity record found for presented assertion subject '"+subject+"'.")
 			return

@@ -3,11 +3,13 @@ package volume
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // list returns the visible files of a volume and their content.
@@ -155,7 +157,7 @@ func TestWriteAfterCrash(t *testing.T) {
 					step(t, dir)
 				}
 				if had {
-					if got := list2(dir, "old"); got != "1" {
+					if got := content(dir, "old"); got != "1" {
 						t.Errorf("old content after the crash is %q", got)
 					}
 				}
@@ -170,7 +172,7 @@ func TestWriteAfterCrash(t *testing.T) {
 	}
 }
 
-func list2(dir, name string) string {
+func content(dir, name string) string {
 	data, _ := os.ReadFile(filepath.Join(dir, name))
 	return string(data)
 }
@@ -322,4 +324,45 @@ func FuzzCheckPath(f *testing.F) {
 			t.Errorf("accepted %q", p)
 		}
 	})
+}
+
+// TestKill kills a process with SIGKILL while it writes generation after
+// generation, and looks at what is left.
+func TestKill(t *testing.T) {
+	if dir := os.Getenv("VOLUME_WRITER"); dir != "" {
+		for i := 0; ; i++ {
+			v := strings.Repeat(string(rune('a'+i%26)), 4096)
+			if _, err := Write(dir, files("one", v, "dir/two", v), NoGID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	dir := t.TempDir()
+	write(t, dir, files("one", "start", "dir/two", "start"))
+	for round := range 12 {
+		writer := exec.Command(os.Args[0], "-test.run=^TestKill$")
+		writer.Env = append(os.Environ(), "VOLUME_WRITER="+dir)
+		if err := writer.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(40+7*round) * time.Millisecond)
+		if err := writer.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = writer.Wait() // killed
+		one, two := content(dir, "one"), content(dir, "dir/two")
+		if one != two || one == "" {
+			t.Fatalf("round %d: one has %d bytes of %.1q, two %d of %.1q", round, len(one), one, len(two), two)
+		}
+	}
+	if content(dir, "one") == "start" {
+		t.Error("no writer ever wrote")
+	}
+	write(t, dir, files("one", "end"))
+	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
+		t.Errorf("left-overs: %v", entries)
+	}
 }
