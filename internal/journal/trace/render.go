@@ -81,12 +81,12 @@ func (d *drawing) commit(t Trace, lead string, live bool) {
 	} else {
 		by := ""
 		if t.Actor != "" {
-			by = " by " + clean(t.Actor)
+			by = "  by " + fit(clean(t.Actor), 30)
 		}
 		head := lead + "caused "
+		room := d.Width - len(head) - 9
 		d.line()
-		d.line(d.paint(dim, head), d.paint(bold, Short(t.Commit)), "  ",
-			fit(strings.TrimSpace(subject+"  pushed"+by), d.Width-len(head)-9))
+		d.line(d.paint(dim, head), d.paint(bold, Short(t.Commit)), "  ", fit(subject, room-len([]rune(by))), d.paint(dim, by))
 	}
 	d.lanes(t, live && len(t.Children) == 0)
 	for _, c := range t.Children {
@@ -170,7 +170,7 @@ const (
 )
 
 func (d *drawing) span(stage string, s Span) {
-	subjectCols := 29 + (d.Width-80)/4
+	subjectCols := 33 + (d.Width-80)/4
 	barCols := d.Width - indent - subjectCols - timeCols - 2
 	subject := clean(ShortRef(s.Subject))
 	if s.Detail() {
