@@ -355,6 +355,17 @@ func TestGH(t *testing.T) {
 	if _, got := graphql(h.issue(TokenSpec{User: "r"}), create, input); !strings.Contains(got, "may not create") {
 		t.Errorf("create with a token for reading: %s", got)
 	}
+	if err := h.CreateRepository(t.Context(), RepositorySpec{Name: "contoso/web"}); err != nil {
+		t.Fatal(err)
+	}
+	const list = `query($after: String) { repositoryOwner(login: "contoso") { login repositories(first: 1, after: $after, privacy: PUBLIC) {
+		totalCount nodes { nameWithOwner } pageInfo { hasNextPage endCursor } } } }`
+	if _, got := graphql(h.token, list, nil); !strings.Contains(got, `"nodes":[{"nameWithOwner":"contoso/storefront"}],"pageInfo":{"endCursor":"contoso/storefront","hasNextPage":true},"totalCount":2`) {
+		t.Errorf("list: %s", got)
+	}
+	if _, got := graphql(h.token, list, map[string]any{"after": "contoso/storefront"}); !strings.Contains(got, `"nodes":[{"nameWithOwner":"contoso/web"}]`) || !strings.Contains(got, `"hasNextPage":false`) {
+		t.Errorf("second page: %s", got)
+	}
 	const view = `
 	fragment repo on Repository { id name owner { login } viewerPermission defaultBranchRef { name target { oid } } }
 	query RepositoryInfo($owner: String!, $name: String! = "x") {
@@ -376,17 +387,17 @@ func TestGH(t *testing.T) {
 		t.Errorf("anonymous: %d", status)
 	}
 	for query, want := range map[string]string{
-		`{ viewer { login, repositories { totalCount } } }`:    "doesn't support the field 'repositories' of 'User'",
-		`mutation { addStar(input: {}) { id } }`:               "doesn't support the field 'addStar' of 'Mutation'",
-		`{ viewer }`:                                           "must have a selection",
-		`{ viewer { ...none } }`:                               "not defined",
-		`query {`:                                              "Parse error",
-		`subscription { x }`:                                   "Parse error",
-		`{ a """block""" }`:                                    "Parse error",
-		strings.Repeat("{a", 100):                              "too deeply",
-		`fragment f on User { ...f ...f } { viewer { ...f } }`: "nested too deeply",
-		`{ viewer @include(if: false) { login } }`:             "@include isn't supported",
-		`{ organization(login: "developer") { id } }`:          "Could not resolve",
+		`{ viewer { login, gists { totalCount } } }`: "doesn't support the field 'gists' of 'User'",
+		`mutation { addStar(input: {}) { id } }`:     "doesn't support the field 'addStar' of 'Mutation'",
+		`{ viewer }`:                                 "must have a selection",
+		`{ viewer { ...none } }`:                     "not defined",
+		`query {`:                                    "Parse error",
+		`subscription { x }`:                         "Parse error",
+		`{ a """block""" }`:                          "Parse error",
+		strings.Repeat("{a", 100):                    "too deeply",
+		`fragment f on User { ...f ...f } { viewer { ...f } }`:                                "nested too deeply",
+		`{ viewer @include(if: false) { login } }`:                                            "@include isn't supported",
+		`{ organization(login: "developer") { id } }`:                                         "Could not resolve",
 		`mutation { createRepository(input: {name: "x", ownerId: "zzz"}) { repository{id} }}`: "global id",
 	} {
 		if status, got := graphql(h.token, query, nil); status != 200 || !strings.Contains(got, want) {

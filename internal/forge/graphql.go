@@ -10,12 +10,14 @@ import (
 )
 
 // The part of GitHub's GraphQL that gh needs to sign in and to create, view and
-// clone repositories: viewer, user, organization, repositoryOwner, repository
-// and createRepository. Any other field is answered with an error that names it.
+// clone repositories: viewer, user, organization, repositoryOwner and their
+// repositories, repository and createRepository. Any other field is answered with an error that names it.
 
 // gqlObject is an object whose fields are at hand. The key "__typename" is its
-// type.
+// type. A field may be a gqlField, which is worked out when it is asked for.
 type gqlObject map[string]any
+
+type gqlField func(args map[string]any) (any, error)
 
 // gqlError is one error of an answer.
 type gqlError struct {
@@ -142,6 +144,13 @@ func gqlMatches(on, typeName string) bool {
 
 // complete selects from a value what was asked of it.
 func (e *gqlExecution) complete(value any, s gqlSelection, path []string, depth int) any {
+	if list, ok := value.([]gqlObject); ok {
+		out := make([]any, len(list))
+		for i := range list {
+			out[i] = e.complete(list[i], s, path, depth)
+		}
+		return out
+	}
 	object, ok := value.(gqlObject)
 	if !ok {
 		return value
@@ -152,11 +161,15 @@ func (e *gqlExecution) complete(value any, s gqlSelection, path []string, depth 
 	}
 	typeName, _ := object["__typename"].(string)
 	out := map[string]any{}
-	e.selectInto(out, s.selection, typeName, path, depth+1, func(s gqlSelection, _ map[string]any) (any, error) {
-		if v, ok := object[s.name]; ok {
-			return v, nil
+	e.selectInto(out, s.selection, typeName, path, depth+1, func(s gqlSelection, args map[string]any) (any, error) {
+		v, ok := object[s.name]
+		if !ok {
+			return nil, errNoField
 		}
-		return nil, errNoField
+		if field, ok := v.(gqlField); ok {
+			return field(args)
+		}
+		return v, nil
 	})
 	return out
 }
@@ -246,7 +259,47 @@ func (e *gqlExecution) account(login string) gqlObject {
 	return gqlObject{
 		"__typename": a.Type, "id": a.NodeID, "login": a.Login, "name": a.Login, "databaseId": a.ID,
 		"url": a.HTMLURL, "viewerCanCreateRepositories": IdentityFrom(e.r.Context()).Write,
+		"repositories": gqlField(func(args map[string]any) (any, error) { return e.repositories(login, args) }),
 	}
+}
+
+// repositories is one page of an owner's repositories. The cursor is the name of
+// the last one.
+func (e *gqlExecution) repositories(login string, args map[string]any) (any, error) {
+	all, err := e.f.list(e.r.Context(), login)
+	if err != nil {
+		return nil, err
+	}
+	after, _ := args["after"].(string)
+	privacy, _ := args["privacy"].(string)
+	forks, _ := args["isFork"].(bool)
+	first := 30
+	if n, ok := args["first"].(float64); ok {
+		first = min(max(int(n), 0), 100)
+	}
+	id, total, more, last := IdentityFrom(e.r.Context()), 0, false, ""
+	nodes := []gqlObject{}
+	for _, repo := range all {
+		if !id.mayRead(repo) || forks || privacy != "" && privacy != strings.ToUpper(visibility(repo)) {
+			continue
+		}
+		total++
+		if repo.key <= after {
+			continue
+		}
+		if more = len(nodes) == first; more {
+			continue
+		}
+		node, err := e.repository(repo)
+		if err != nil {
+			return nil, err
+		}
+		nodes, last = append(nodes, node), repo.key
+	}
+	return gqlObject{
+		"__typename": "RepositoryConnection", "nodes": nodes, "totalCount": total,
+		"pageInfo": gqlObject{"__typename": "PageInfo", "hasNextPage": more, "endCursor": last},
+	}, nil
 }
 
 func (e *gqlExecution) repository(repo *repository) (gqlObject, error) {
