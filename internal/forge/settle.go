@@ -148,6 +148,7 @@ func (f *Forge) tell(ctx context.Context, repo *repository, p *push, c refComman
 		// A tag's object names its commit. Of anything else there is no subject.
 		if commit, err := repo.git.Commit(ctx, c.New); err == nil {
 			e.Commit, e.Message = commit.ID, cut(commit.Subject, 200)
+			e.Data[journal.DataSubject], e.Data[journal.DataAuthor] = e.Message, cut(commit.AuthorName, 100)
 		}
 	}
 	_, err := f.deps.Journal.Append(ctx, e)

@@ -13,6 +13,7 @@ package environment
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,9 +97,8 @@ func (s Sheet) Client() (*http.Client, error) {
 }
 
 // Exports returns the environment variables that make unmodified clients use
-// the platform. credentialHelper is the shell command that answers git's
-// questions for a password.
-func (s Sheet) Exports(credentialHelper string) map[string]string {
+// the platform.
+func (s Sheet) Exports() map[string]string {
 	return map[string]string{
 		"HTTP_PROXY": s.Proxy, "HTTPS_PROXY": s.Proxy, "http_proxy": s.Proxy, "https_proxy": s.Proxy,
 		"NO_PROXY": "localhost,127.0.0.1,::1,10.0.0.0/8", "no_proxy": "localhost,127.0.0.1,::1,10.0.0.0/8",
@@ -113,9 +113,11 @@ func (s Sheet) Exports(credentialHelper string) map[string]string {
 		"GO_AZURE_SDK_SKIP_POLLING_DELAY": "true",
 
 		"GH_HOST": "github.localhost", "GH_ENTERPRISE_TOKEN": s.ForgeToken, "GH_TOKEN": s.ForgeToken, "GITHUB_TOKEN": s.ForgeToken,
+		// A header rather than a credential helper: gh puts a helper of its own
+		// in front, which does not answer for http.
 		"GIT_CONFIG_COUNT":   "1",
-		"GIT_CONFIG_KEY_0":   "credential." + s.Forge + ".helper",
-		"GIT_CONFIG_VALUE_0": "!" + credentialHelper,
+		"GIT_CONFIG_KEY_0":   "http." + s.Forge + "/.extraHeader",
+		"GIT_CONFIG_VALUE_0": "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x-access-token:"+s.ForgeToken)),
 
 		"LOCKSTEP_NAME": s.Name,
 	}
