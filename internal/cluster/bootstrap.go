@@ -193,11 +193,14 @@ func (c *Cluster) writeDNSService(ctx context.Context, client kubernetes.Interfa
 		port := int32(53)
 		slicePorts = append(slicePorts, discovery.EndpointPort{Name: &name, Port: &port, Protocol: &proto})
 	}
-	dns := c.cfg.addr(128, 10).String()
-	_, err := client.CoreV1().Services(meta.NamespaceSystem).Create(ctx, &core.Service{
-		ObjectMeta: meta.ObjectMeta{Name: "kube-dns", Labels: labels},
-		Spec:       core.ServiceSpec{ClusterIP: dns, Ports: ports},
-	}, meta.CreateOptions{})
+	services := client.CoreV1().Services(meta.NamespaceSystem)
+	_, err := services.Get(ctx, "kube-dns", meta.GetOptions{})
+	if apierrors.IsNotFound(err) { // Create of one that is there complains of its address
+		_, err = services.Create(ctx, &core.Service{
+			ObjectMeta: meta.ObjectMeta{Name: "kube-dns", Labels: labels},
+			Spec:       core.ServiceSpec{ClusterIP: c.cfg.addr(128, 10).String(), Ports: ports},
+		}, meta.CreateOptions{})
+	}
 	sliceLabels := map[string]string{discovery.LabelServiceName: "kube-dns", discovery.LabelManagedBy: "lockstep"}
 	_, sliceErr := client.DiscoveryV1().EndpointSlices(meta.NamespaceSystem).Create(ctx, &discovery.EndpointSlice{
 		ObjectMeta:  meta.ObjectMeta{Name: "kube-dns-lockstep", Labels: sliceLabels},

@@ -25,6 +25,9 @@ type cgroups struct {
 	v2 bool
 	// roots are the mounted hierarchies: one for v2, one per controller for v1.
 	roots []string
+	// also are hierarchies where others make groups for us, to be swept: the
+	// v2 hierarchy without controllers of a machine on v1.
+	also []string
 	// controllers are the names of all usable controllers.
 	controllers []string
 }
@@ -52,7 +55,13 @@ func detectCgroups(mount string) (cgroups, error) {
 		if resolved, err := filepath.EvalSymlinks(dir); err == nil {
 			dir = resolved // "cpu" often links to "cpu,cpuacct"
 		}
-		if unix.Statfs(dir, &st) != nil || st.Type != unix.CGROUP_SUPER_MAGIC {
+		if unix.Statfs(dir, &st) != nil {
+			continue
+		}
+		if st.Type == unix.CGROUP2_SUPER_MAGIC {
+			found.also = append(found.also, dir)
+		}
+		if st.Type != unix.CGROUP_SUPER_MAGIC {
 			continue
 		}
 		if !slices.Contains(found.roots, dir) {
@@ -76,6 +85,8 @@ func (g cgroups) missing() []string {
 	}
 	return lacking
 }
+
+func (g cgroups) all() []string { return slices.Concat(g.roots, g.also) }
 
 // create makes the group name in every hierarchy.
 func (g cgroups) create(name string) error {
@@ -141,7 +152,7 @@ func initCpuset(root, dir string) error {
 // processes returns the processes in the group and below.
 func (g cgroups) processes(name string) []int {
 	var pids []int
-	for _, root := range g.roots {
+	for _, root := range g.all() {
 		_ = filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
 				return nil // vanished while we walked
@@ -183,7 +194,7 @@ func (g cgroups) remove(ctx context.Context, name string) error {
 
 func (g cgroups) tryRemove(name string) error {
 	var errs []error
-	for _, root := range g.roots {
+	for _, root := range g.all() {
 		var dirs []string
 		_ = filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {

@@ -51,7 +51,9 @@ func (c Config) kubeletConfig(restrictOOM bool) ([]byte, error) {
 		},
 		"imageGCHighThresholdPercent": 95, "imageGCLowThresholdPercent": 90,
 		"serializeImagePulls": false, "maxParallelImagePulls": 5, "registryPullQPS": 0,
-		"eventRecordQPS": 0, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
+		// One user, one local registry: an image that is here may be used.
+		"imagePullCredentialsVerificationPolicy": "NeverVerify",
+		"eventRecordQPS":                         0, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
 		"enableProfilingHandler": false,
 		"logging":                map[string]any{"verbosity": 0},
 	})

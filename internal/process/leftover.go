@@ -14,12 +14,12 @@ import (
 
 // How long a leftover may take to end after SIGTERM, and after SIGKILL.
 const (
-	leftoverGrace = 5 * time.Second
+	leftoverGrace = 2 * time.Second
 	leftoverKill  = 5 * time.Second
 )
 
 // EndLeftover ends the process that pidFile records, if it still is the same
-// process, and removes the file. SIGTERM first, SIGKILL after 5 s. A missing
+// process, and removes the file. SIGTERM first, SIGKILL after 2 s. A missing
 // file, or one whose process is gone, is no error.
 func EndLeftover(pidFile string) error {
 	pid, ok, err := readPIDFile(pidFile)

@@ -7,6 +7,7 @@ package nodetest
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -53,7 +54,10 @@ func config(t *testing.T) cluster.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "nodetest"
+	name := fmt.Sprintf("nodetest-%d", os.Getpid())
+	if *keepDir != "" {
+		name = "nodetest-" + filepath.Base(*keepDir)
+	}
 	return cluster.Config{
 		Name: name, StateDir: state, RunDir: "/run/lockstep/" + name, Subnet: subnet, Programs: paths,
 		DNS: map[string]netip.Addr{
@@ -88,14 +92,19 @@ func boot(t *testing.T, cfg cluster.Config) *node {
 		t.Fatal("node is not ready after 90 s")
 	}
 	t.Logf("ready after %.1f s", time.Since(begin).Seconds())
-	access, err := c.RESTConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n.client, err = kubernetes.NewForConfig(access); err != nil {
+	if err := n.connect(); err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func (n *node) connect() error {
+	access, err := n.RESTConfig()
+	if err != nil {
+		return err
+	}
+	n.client, err = kubernetes.NewForConfig(access)
+	return err
 }
 
 // shutdown stops the node; the second time it does nothing.
