@@ -235,7 +235,7 @@ func (s *Server) Verify(ctx context.Context, token string, audiences []string) (
 		return nil, err
 	}
 	if p == nil || p.AppID != c.AppID {
-		return nil, fmt.Errorf("the principal %s of the access token does not exist any more", c.OID)
+		return nil, refuseToken("the principal %s of the access token does not exist any more", c.OID)
 	}
 	p.Issuer = c.Issuer
 	return p, nil
