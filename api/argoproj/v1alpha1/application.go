@@ -243,4 +243,3 @@ type Initiator struct {
 	Username  string `json:"username,omitempty"`
 	Automated bool   `json:"automated,omitempty"`
 }
-

@@ -200,4 +200,3 @@ func (f *treeFS) locate(objects []manifest.Object) []manifest.Object {
 	}
 	return objects
 }
-

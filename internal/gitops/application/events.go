@@ -1,0 +1,216 @@
+package application
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
+	"github.com/lockstep-gitops/lockstep/internal/journal"
+)
+
+// maxMessage bounds what one event says, in bytes.
+const maxMessage = 2000
+
+// tell writes an event about the application at a commit. The journal is not
+// worth failing a sync for, so its errors are logged.
+func (c *Controller) tell(ctx context.Context, key, repo, commit string, e journal.Event) {
+	e.Repo, e.Commit, e.Subject = repo, commit, key
+	if e.Data == nil {
+		e.Data = map[string]string{}
+	}
+	e.Data[journal.DataApp] = key
+	if len(e.Message) > maxMessage {
+		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
+	}
+	if _, err := c.Journal.Append(ctx, e); err != nil && ctx.Err() == nil {
+		c.Log.Error("write to the journal", "app", key, "stage", e.Stage, "error", err)
+	}
+}
+
+func (p *pass) tellAt(ctx context.Context, commit string, e journal.Event) {
+	p.tell(ctx, p.key, p.st.name, commit, e)
+}
+
+// news reports whether the journal has not seen the commit yet.
+func (p *pass) news(commit string) bool { return p.st.announced != commit }
+
+func (p *pass) announceSkip(ctx context.Context, commit, why string) {
+	if !p.news(commit) {
+		return
+	}
+	p.tellAt(ctx, commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSkipped, Message: why})
+	p.st.announced = commit
+}
+
+func (p *pass) announceRenderStart(ctx context.Context, commit string) {
+	if p.news(commit) {
+		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusStarted})
+	}
+}
+
+func (p *pass) announceRender(ctx context.Context, r *rendered) {
+	if r.err == nil {
+		if p.news(r.commit) {
+			p.tellAt(ctx, r.commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSucceeded, Message: fmt.Sprintf("%s from %s by %s in %s",
+				plural(len(r.result.Objects), "object"), plural(render.Files(r.result.Inputs), "file"), r.result.Tool, r.took.Round(time.Millisecond))})
+		}
+		return
+	}
+	if p.news(r.commit) {
+		p.tellAt(ctx, r.commit, failed(journal.StageRender, r.err))
+		p.st.announced = r.commit
+	}
+}
+
+// failed is the event of an error, with the place where the input is bad.
+func failed(stage journal.Stage, err error) journal.Event {
+	e := journal.Event{Stage: stage, Status: journal.StatusFailed, Message: err.Error()}
+	var bad *manifest.Error
+	if errors.As(err, &bad) {
+		e.Message, e.File, e.Line, e.Hint = bad.Message, bad.File, bad.Line, bad.Hint
+	}
+	return e
+}
+
+func (p *pass) announcePlan(ctx context.Context, commit string, pl *plan.Plan) {
+	if !p.news(commit) {
+		p.announceDrift(ctx, commit, pl)
+		return
+	}
+	p.st.announced = commit
+	changed := pl.Count(plan.Create, plan.Update, plan.Prune)
+	msg := fmt.Sprintf("%d of %s %s", changed, plural(len(pl.Changes), "object"), map[bool]string{true: "changes", false: "change"}[changed == 1])
+	if parts := join(counted(pl, plan.Create, "to create"), counted(pl, plan.Update, "to update"), counted(pl, plan.Prune, "to prune")); parts != "" {
+		msg += ": " + parts
+	}
+	p.tellAt(ctx, commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusSucceeded, Message: msg})
+	p.st.drift = ""
+	if changed == 0 {
+		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusSkipped, Message: "live objects are as the commit wants them"})
+		p.st.ready = readiness{commit: commit}
+		return
+	}
+	if !automated(&p.app) && p.app.Operation == nil {
+		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusWaiting,
+			Message: "waits for somebody to sync: spec.syncPolicy.automated is off"})
+	}
+}
+
+func counted(pl *plan.Plan, a plan.Action, what string) string {
+	if n := pl.Count(a); n > 0 {
+		return fmt.Sprintf("%d %s", n, what)
+	}
+	return ""
+}
+
+// announceDrift tells once when live objects left a commit that was synced.
+func (p *pass) announceDrift(ctx context.Context, commit string, pl *plan.Plan) {
+	st := p.st
+	if st.op != nil || st.last.commit != commit || st.last.phase != v1alpha1.PhaseSucceeded {
+		return
+	}
+	drift := driftOf(pl)
+	if drift == st.drift {
+		return
+	}
+	st.drift = drift
+	if drift == "" {
+		return
+	}
+	p.tellAt(ctx, commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusInfo, Message: "drift: " + drift})
+}
+
+// driftOf says which objects differ, in which field, by whom. It has no
+// values: they may be secrets.
+func driftOf(pl *plan.Plan) string {
+	var parts []string
+	for _, ch := range pl.Changes {
+		if ch.InSync() {
+			continue
+		}
+		if len(parts) == 5 {
+			parts = append(parts, "…")
+			break
+		}
+		switch {
+		case ch.Action == plan.Create:
+			parts = append(parts, ch.Key.String()+" is gone")
+		case len(ch.Differences) > 0:
+			d := ch.Differences[0]
+			part := fmt.Sprintf("%s: %s %s", ch.Key, d.Path, d.Why)
+			if n := len(ch.Differences) - 1; n > 0 {
+				part += fmt.Sprintf(" (and %s)", plural(n, "more field"))
+			}
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// announceHealth keeps the ready lane of the commit that was applied last.
+func (p *pass) announceHealth(ctx context.Context, code v1alpha1.HealthCode, message string, objects int) {
+	r := &p.st.ready
+	if r.commit == "" || p.st.op != nil && p.st.op.commit != r.commit {
+		return
+	}
+	e := journal.Event{Stage: journal.StageReady, Status: journal.StatusWaiting, Message: message}
+	switch code {
+	case v1alpha1.HealthHealthy, v1alpha1.HealthSuspended:
+		e.Status, e.Message = journal.StatusSucceeded, strings.ToLower(string(code))+": "+plural(objects, "object")
+	case v1alpha1.HealthDegraded:
+		e.Status = journal.StatusFailed
+	}
+	told := string(e.Status) + " " + e.Message
+	if told == r.told {
+		return
+	}
+	if r.told == "" && e.Status != journal.StatusSucceeded {
+		p.tellAt(ctx, r.commit, journal.Event{Stage: journal.StageReady, Status: journal.StatusStarted})
+	}
+	r.told = told
+	p.tellAt(ctx, r.commit, e)
+}
+
+func toldHealthy(objects int) string {
+	return string(journal.StatusSucceeded) + " healthy: " + plural(objects, "object")
+}
+
+// applied closes the apply lane of an operation.
+func (p *pass) applied(ctx context.Context, op *operation) {
+	written, pruned := op.counts()
+	e := journal.Event{Stage: journal.StageApply, Status: journal.StatusSucceeded, Message: join(fmt.Sprintf("%d applied", written), fmt.Sprintf("%d pruned", pruned))}
+	if op.heals != "" {
+		e.Message += "; healed drift: " + op.heals
+	}
+	var objects *apply.Error
+	switch err := op.err; {
+	case err == nil:
+	case errors.Is(err, errSuperseded), errors.Is(err, errDeleted):
+		e.Status, e.Message = journal.StatusCancelled, err.Error()
+	case errors.As(err, &objects):
+		first := objects.Failed[0]
+		e.Status, e.Message = journal.StatusFailed, err.Error()
+		e.File, e.Line = placeOf(first.Place)
+	default:
+		e.Status, e.Message = journal.StatusFailed, err.Error()
+	}
+	p.tellAt(ctx, op.commit, e)
+}
+
+func placeOf(place string) (file string, line int) {
+	i := strings.LastIndexByte(place, ':')
+	if i < 0 {
+		return place, 0
+	}
+	if _, err := fmt.Sscanf(place[i+1:], "%d", &line); err != nil {
+		return place, 0
+	}
+	return place[:i], line
+}

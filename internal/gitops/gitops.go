@@ -1,0 +1,179 @@
+// Package gitops is the loop, in Argo CD's place: it keeps a cluster as the
+// Applications' repositories say.
+//
+// Input: Applications (argoproj.io/v1alpha1) in the cluster, pushes from the
+// journal, repositories. Output: the objects in the cluster, the status of the
+// Applications, and one event per stage, commit and application.
+//
+// The five stages are packages, in this order:
+//
+//	source       commit → tree, with a record of what is read
+//	render       tree → objects, with their files and lines
+//	plan         desired × live → changes; pure
+//	apply        changes → cluster: waves, hooks, prune
+//	observe      live objects, health and its reason
+//
+// application drives them. Start reading at [Engine.Run], then there.
+package gitops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/lockstep-gitops/lockstep/internal/gitops/application"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
+	"github.com/lockstep-gitops/lockstep/internal/journal"
+)
+
+// Config is how the engine works. Zero fields have defaults.
+type Config struct {
+	Namespace      string        // home of Applications and projects; "argocd"
+	FieldManager   string        // name in managedFields; "argocd-controller"
+	ResyncInterval time.Duration // how often an application is looked at without cause; 3 minutes
+	MaxParallel    int           // requests to the API server at a time; 32
+	Workers        int           // applications looked at at a time; 8
+}
+
+func (c Config) withDefaults() Config {
+	if c.Namespace == "" {
+		c.Namespace = "argocd"
+	}
+	if c.FieldManager == "" {
+		c.FieldManager = "argocd-controller"
+	}
+	if c.ResyncInterval == 0 {
+		c.ResyncInterval = 3 * time.Minute
+	}
+	if c.MaxParallel == 0 {
+		c.MaxParallel = 32
+	}
+	if c.Workers == 0 {
+		c.Workers = 8
+	}
+	return c
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case c.ResyncInterval < 0 || c.ResyncInterval > 0 && c.ResyncInterval < time.Second:
+		return fmt.Errorf("gitops: ResyncInterval is %s; at least 1s is needed", c.ResyncInterval)
+	case c.MaxParallel < 0 || c.Workers < 0:
+		return errors.New("gitops: MaxParallel and Workers must not be negative")
+	case len(c.FieldManager) > 128:
+		return errors.New("gitops: FieldManager has more than 128 characters")
+	}
+	return nil
+}
+
+// Repositories finds the repository of a repoURL; see
+// [application.Repositories].
+type Repositories = application.Repositories
+
+// Deps is what the engine works with.
+type Deps struct {
+	Log     *slog.Logger
+	Journal interface {
+		journal.Appender
+		journal.Reader
+	}
+	Rest         *rest.Config // rights to everything that Applications may hold
+	Repositories Repositories
+	Now          func() time.Time // nil for time.Now
+}
+
+// Engine is the loop for one cluster.
+type Engine struct {
+	cfg        Config
+	deps       Deps
+	client     dynamic.Interface
+	controller *application.Controller
+	ready      chan struct{}
+}
+
+// New returns an engine that has started nothing.
+func New(cfg Config, deps Deps) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	httpClient, config, err := clientFor(deps.Rest)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dynamic.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("gitops: client: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("gitops: discovery client: %w", err)
+	}
+	mapper := observe.NewMapper(disco, deps.Now)
+	controller, err := application.New(application.Config{
+		Namespace: cfg.Namespace, FieldManager: cfg.FieldManager, ResyncInterval: cfg.ResyncInterval, Workers: cfg.Workers,
+	}, application.Deps{
+		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Mapper: mapper,
+		Writer: apply.NewWriter(client, mapper, cfg.FieldManager, cfg.MaxParallel), Renderer: render.New(),
+		Repositories: deps.Repositories, Now: deps.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{cfg: cfg, deps: deps, client: client, controller: controller, ready: make(chan struct{})}, nil
+}
+
+// clientFor lifts client-go's rate limit: the engine bounds itself by
+// MaxParallel.
+func clientFor(config *rest.Config) (*http.Client, *rest.Config, error) {
+	if config == nil {
+		return nil, nil, errors.New("gitops: Deps.Rest is missing")
+	}
+	c := rest.CopyConfig(config)
+	c.QPS, c.Burst, c.RateLimiter = -1, -1, nil
+	c.UserAgent = "lockstep-gitops"
+	c.WarningHandler = rest.NoWarnings{}
+	httpClient, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("gitops: client: %w", err)
+	}
+	return httpClient, c, nil
+}
+
+// Ready is closed when the CRDs are there and Applications are being handled.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Run installs the CRDs, the namespace and the default project, and works
+// until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.install(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	go func() {
+		select {
+		case <-e.controller.Ready():
+			close(e.ready)
+		case <-ctx.Done():
+		}
+	}()
+	return e.controller.Run(ctx)
+}
+
+// Applications is the door for the server and the command line.
+func (e *Engine) Applications() *application.Controller { return e.controller }
