@@ -72,8 +72,17 @@ func LoadAt(ctx context.Context, r journal.Reader, commit string, now time.Time)
 	}
 	slices.SortFunc(all, func(a, b journal.Event) int { return int(a.ID - b.ID) })
 	for _, t := range Build(all, now) {
-		if t.contains(full) {
-			return t, nil
+		if !t.contains(full) {
+			continue
+		}
+		ends, err := replaced(ctx, r, t)
+		if err != nil || len(ends) == 0 {
+			return t, err
+		}
+		for _, t := range Build(append(all, ends...), now) {
+			if t.contains(full) {
+				return t, nil
+			}
 		}
 	}
 	return Trace{}, fmt.Errorf("trace %s: %w", commit, ErrUnknown)

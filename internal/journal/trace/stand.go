@@ -40,47 +40,6 @@ func (p placed) reason() *Reason {
 	return &Reason{p.commit, p.stage, p.Subject, p.Message, p.File, p.Line, p.Hint, since}
 }
 
-func (p placed) loop() bool { return p.order >= slices.Index(Stages, journal.StageRender) }
-
-// superseded reports whether a later attempt at the same thing makes this one
-// history: the same subject again, a newer run of the workflow, or newer work
-// on the application, be it at a commit that this one caused.
-func (p placed) superseded(all []placed) bool {
-	g := group(p.stage, p.Span)
-	for _, o := range all {
-		newer := o.Start.After(p.Start) || o.Start.Equal(p.Start) && o.Attempt > p.Attempt && o.Subject == p.Subject
-		if !newer || o.Status == journal.StatusInfo || g != group(o.stage, o.Span) {
-			continue
-		}
-		switch {
-		case p.loop() && o.loop():
-			// The same stage again, or a loop that began anew before this
-			// stage; what succeeded stays until its own stage says otherwise.
-			if o.stage == p.stage || o.order < p.order && p.Status != journal.StatusSucceeded {
-				return true
-			}
-		case o.stage != p.stage || o.commit != p.commit:
-		case key(o.Subject, o.Data) == key(p.Subject, p.Data):
-			return true
-		case p.stage == journal.StageRun && o.Data[journal.DataRun] != p.Data[journal.DataRun]:
-			return true
-		}
-	}
-	return false
-}
-
-// tolerated reports whether a failure does not count: what it is a part of
-// goes on or ended well.
-func (p placed) tolerated(all []placed) bool {
-	for _, o := range all {
-		if o.commit == p.commit && o.stage == p.stage && within(p.Span, o.Span) &&
-			(o.Open() || o.Status == journal.StatusSucceeded) && !o.superseded(all) {
-			return true
-		}
-	}
-	return false
-}
-
 // stand fills in State, Now, Failed, Waiting and the times of a trace whose
 // children stand already.
 func (t *Trace) stand(now time.Time) {
@@ -121,6 +80,9 @@ func (t *Trace) stand(now time.Time) {
 	case now.Sub(last) >= idleAfter:
 		t.State, t.End = StateIdle, last
 		t.Now = fmt.Sprintf("Nothing has happened since %s, %s ago: no application took this commit.", t.lastStage(), Format(now.Sub(last)))
+		if why := skips(all); why != "" {
+			t.Now = sentence("No application took this commit", why)
+		}
 	default:
 		t.State = StatePending
 		t.Now = fmt.Sprintf("After %s: nothing has picked it up yet, for %s.", t.lastStage(), Format(now.Sub(last)))
@@ -207,10 +169,18 @@ func (t *Trace) lastStage() string {
 	return "push of " + Short(t.Commit)
 }
 
+// cause orders stages by what breaks what: an image is built within a run.
+func cause(p placed) int {
+	if p.stage == journal.StageImage {
+		return slices.Index(Stages, journal.StagePush)
+	}
+	return p.order
+}
+
 // worse orders failures: the first stage, then the one that names a file, then
 // the most specific.
 func worse(a, b placed) int {
-	return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.order, b.order),
+	return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(cause(a), cause(b)),
 		-cmp.Compare(min(1, len(a.File)), min(1, len(b.File))),
 		-cmp.Compare(len(key(a.Subject, a.Data)), len(key(b.Subject, b.Data))), a.End.Compare(b.End))
 }

@@ -185,6 +185,7 @@ func Build(events []journal.Event, now time.Time) []Trace {
 		for _, c := range children[commit] {
 			t.Children = append(t.Children, assemble(c))
 		}
+		t.yield()
 		t.stand(now)
 		return t
 	}

@@ -164,6 +164,30 @@ var cases = map[string]struct {
 		5.3 W render succeeded argocd/storefront
 		6 W ready succeeded argocd/storefront`,
 		60, StateReady, "argocd/storefront is ready at 5d6e7f8, 6.0s after the push."},
+	"image_failed": {pushed + `
+		0.5 S run started ci.yaml run=1
+		0.5 S run started ci.yaml/build run=1
+		1 S image started web
+		3 S image failed web file=Dockerfile line=4 | "/nothing": not found
+		3.1 S run failed ci.yaml/build run=1 file=.github/workflows/ci.yaml line=9 | step 3 failed
+		3.2 S run failed ci.yaml run=1`,
+		9, StateFailed, `Failed in image of web, 3.0s after the push: Dockerfile:4: "/nothing": not found.`},
+	"image_failed_run_goes_on": {pushed + `
+		0.5 S run started ci.yaml run=1
+		1 S image started web
+		3 S image failed web | no`,
+		9, StateRunning, "In run of ci.yaml for 8.5s."},
+	"child_took_over": {pushed + `
+		1 S ready started argocd/storefront
+		1 S ready waiting argocd/storefront | 0 of 1 pods
+		5 W push succeeded refs/heads/main cause=S
+		5.2 W render started argocd/storefront
+		5.3 W render succeeded argocd/storefront
+		6 W ready succeeded argocd/storefront`,
+		6000, StateReady, "argocd/storefront is ready at 5d6e7f8, 6.0s after the push."},
+	"not_affected": {pushed + `
+		1 S render skipped argocd/storefront | not affected: none of 1 changed file is among the 4 inputs that it reads`,
+		60, StateIdle, "No application took this commit: argocd/storefront: not affected: none of 1 changed file is among the 4 inputs that it reads."},
 	"degraded_later": {deployed + `
 		900 W ready failed argocd/storefront hint=kubectl_logs_-n_storefront_deploy/web | Deployment web: CrashLoopBackOff`,
 		1000, StateFailed, "Failed in ready of argocd/storefront, 15m00s after the push: Deployment web: CrashLoopBackOff."},
@@ -244,52 +268,6 @@ func TestRenderColourAndWidths(t *testing.T) {
 	golden(t, "ready_120.txt", draw(t, wide, Style{Width: 120}))
 }
 
-func TestSpans(t *testing.T) {
-	spans := func(text string) []Span {
-		return spansOf(journal.StageRender, script(t, text), start.Add(10*time.Second))
-	}
-	type row struct {
-		Status   journal.Status
-		From, To float64 // seconds; -1 is open
-		Attempt  int
-	}
-	for name, tc := range map[string]struct {
-		events string
-		want   []row
-	}{
-		"two attempts": {"1 S render started a\n2 S render failed a\n3 S render started a\n4 S render succeeded a",
-			[]row{{journal.StatusFailed, 1, 2, 1}, {journal.StatusSucceeded, 3, 4, 2}}},
-		"open":                            {"1 S render started a", []row{{journal.StatusStarted, 1, -1, 1}}},
-		"waiting then goes on":            {"1 S render waiting a\n2 S render started a", []row{{journal.StatusStarted, 1, -1, 1}}},
-		"interrupted":                     {"1 S render started a\n2 S render started a", []row{{journal.StatusCancelled, 1, 2, 1}, {journal.StatusStarted, 2, -1, 2}}},
-		"only an end":                     {"1 S render skipped a", []row{{journal.StatusSkipped, 1, 1, 1}}},
-		"end that knows how long it took": {"3 S render succeeded a duration=500ms", []row{{journal.StatusSucceeded, 2.5, 3, 1}}},
-		"end before start":                {"3 S render succeeded a\n1 S render started a", []row{{journal.StatusSucceeded, 1, 3, 1}}},
-		"clock went back":                 {"3 S render started a\n1 S render succeeded a", []row{{journal.StatusSucceeded, 3, 3, 1}}},
-		"interleaved": {"1 S render started a\n2 S render started b\n3 S render succeeded b\n4 S render failed a",
-			[]row{{journal.StatusFailed, 1, 4, 1}, {journal.StatusSucceeded, 2, 3, 1}}},
-		"two runs at once": {"1 S render started a run=1\n2 S render started a run=2\n3 S render failed a run=1\n4 S render succeeded a run=2",
-			[]row{{journal.StatusFailed, 1, 3, 1}, {journal.StatusSucceeded, 2, 4, 2}}},
-		"info alone":         {"1 S render info a", []row{{journal.StatusInfo, 1, 1, 1}}},
-		"info after the end": {"1 S render started a\n2 S render succeeded a\n3 S render info a x=y", []row{{journal.StatusSucceeded, 1, 2, 1}}},
-		"skipped":            {"1 S render started a\n2 S render skipped a | nothing changed", []row{{journal.StatusSkipped, 1, 2, 1}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var got []row
-			for _, s := range spans(tc.events) {
-				r := row{s.Status, s.Start.Sub(start).Seconds(), -1, s.Attempt}
-				if !s.Open() {
-					r.To = s.End.Sub(start).Seconds()
-				}
-				got = append(got, r)
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestCausesInACircleEnd(t *testing.T) {
 	traces := Build(script(t, "0 S push succeeded r cause=W\n1 W push succeeded r cause=S"), start)
 	n := 0
@@ -335,12 +313,26 @@ func TestLoadFollowsCausesBothWays(t *testing.T) {
 	if _, err := Load(t.Context(), j, "1a2b"); !errors.As(err, &ambiguous) || len(ambiguous.Commits) != 2 {
 		t.Errorf("Load(1a2b) = %v, want two commits to choose from", err)
 	}
-	list, next, err := Recent(t.Context(), j, "", 0, 2, now)
-	if err != nil || len(list) != 2 || next == 0 || list[1].Commit != source {
-		t.Fatalf("Recent = %d traces, next %d, %v; want the new commit and the chain", len(list), next, err)
+	// A newer commit of the same application ends what nobody ends otherwise.
+	old := strings.Repeat("ab", 20)
+	for _, e := range []journal.Event{
+		{Time: start, Commit: old, Stage: journal.StagePush, Subject: "refs/heads/main", Status: journal.StatusSucceeded},
+		{Time: start, Commit: old, Stage: journal.StageReady, Subject: "argocd/storefront", Status: journal.StatusWaiting},
+		{Time: start.Add(time.Second), Commit: strings.Repeat("cd", 20), Stage: journal.StageApply, Subject: "argocd/storefront", Status: journal.StatusStarted},
+	} {
+		if _, err := j.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if list, next, err = Recent(t.Context(), j, "", next, 2, now); err != nil || len(list) != 1 || next != 0 {
-		t.Errorf("second page = %d traces, next %d, %v; want 1, 0", len(list), next, err)
+	if got, err := LoadAt(t.Context(), j, old, now); err != nil || got.State != StateCancelled || got.Now != "Cancelled in ready of argocd/storefront: commit cdcdcdc took its place." {
+		t.Errorf("a commit that was replaced: %v, %s: %s", err, got.State, got.Now)
+	}
+	list, next, err := Recent(t.Context(), j, "", 0, 2, now)
+	if err != nil || len(list) != 2 || next == 0 || list[0].Commit != old {
+		t.Fatalf("Recent = %d traces, next %d, %v; want the newest two", len(list), next, err)
+	}
+	if list, next, err = Recent(t.Context(), j, "", next, 3, now); err != nil || len(list) != 1 || next != 0 || list[0].Commit != source {
+		t.Errorf("second page = %d traces, next %d, %v; want the chain alone", len(list), next, err)
 	}
 }
 
