@@ -41,7 +41,6 @@ type daemon struct {
 
 	mu    sync.Mutex
 	ctx   context.Context // run's; nil before
-	swept bool            // what an earlier process left is gone
 	users int
 	idle  *time.Timer
 	child *buildkitd
@@ -73,6 +72,10 @@ func (d *daemon) run(ctx context.Context) error {
 	if d.ctx != nil {
 		d.mu.Unlock()
 		return errors.New("run image builder: it runs already")
+	}
+	if err := Sweep(d.cfg.Dir); err != nil {
+		d.mu.Unlock()
+		return err
 	}
 	d.ctx = ctx
 	d.mu.Unlock()
@@ -168,12 +171,6 @@ func (d *daemon) stopIdle() {
 // start starts the child and waits until it answers. d.mu is held: builds that
 // come meanwhile wait for the same start.
 func (d *daemon) start(ctx context.Context) error {
-	if !d.swept {
-		if err := d.sweep(); err != nil {
-			return err
-		}
-		d.swept = true
-	}
 	spec, err := d.prepare()
 	if err != nil {
 		return fmt.Errorf("start buildkitd: %w", err)
@@ -188,7 +185,7 @@ func (d *daemon) start(ctx context.Context) error {
 	if err != nil {
 		cause := d.reason(child)
 		_ = child.Stop(ctx) // it is to be gone; that it was killed is in its log
-		return errors.Join(fmt.Errorf("start buildkitd: %w%s", err, cause), d.sweep())
+		return errors.Join(fmt.Errorf("start buildkitd: %w%s", err, cause), Sweep(d.cfg.Dir))
 	}
 	d.child = &buildkitd{Child: child, client: c}
 	d.deps.Log.Info("buildkitd runs", "pid", child.PID(), "after", time.Since(begin).Round(time.Millisecond))
@@ -237,19 +234,20 @@ func (d *daemon) stop(ctx context.Context) error {
 	if err := child.Stop(ctx); err != nil {
 		d.deps.Log.Warn("buildkitd had to be killed", "err", err)
 	}
-	return errors.Join(append(errs, d.sweep())...)
+	return errors.Join(append(errs, Sweep(d.cfg.Dir))...)
 }
 
-// sweep ends a buildkitd of an earlier process and removes processes, mounts
-// and cgroups that one left when it was killed.
-func (d *daemon) sweep() error {
-	if err := process.EndLeftover(filepath.Join(d.cfg.Dir, pidName)); err != nil {
-		return err
-	}
-	if err := sweep(d.cfg.Dir, cgroupName(d.cfg.Dir)); err != nil {
+// Sweep ends the buildkitd that a killed process left behind in the state
+// directory dir, with the processes, mounts and cgroups of its build steps.
+// [Builder.Run] does so by itself; call it to clean up without a builder.
+func Sweep(dir string) error {
+	if err := process.EndLeftover(filepath.Join(dir, pidName)); err != nil {
 		return fmt.Errorf("clear what buildkitd left: %w", err)
 	}
-	if err := os.Remove(filepath.Join(d.cfg.Dir, socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := sweep(dir, cgroupName(dir)); err != nil {
+		return fmt.Errorf("clear what buildkitd left: %w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("clear what buildkitd left: %w", err)
 	}
 	return nil

@@ -66,6 +66,12 @@ func (existing) Exists(_ context.Context, host string) (bool, error) { return ho
 // cannot run.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldAt(t, "127.0.0.1")
+}
+
+// newWorldAt lets the servers listen at an address.
+func newWorldAt(t *testing.T, address string) *world {
+	t.Helper()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
 		t.Skip("builds need Linux and root")
 	}
@@ -88,10 +94,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodeServer := httptest.NewServer(w.registry.NodeHandler())
+	nodeServer := serveAt(t, address, w.registry.NodeHandler())
 	w.mirror = nodeServer.Listener.Addr().String()
 	front := w.serveTLS(t)
-	proxy := httptest.NewServer(connectProxy{to: front.Listener.Addr().String()})
+	proxy := serveAt(t, address, connectProxy{to: front.Listener.Addr().String()})
 	w.proxy = proxy.URL
 	t.Cleanup(func() {
 		proxy.Close()
@@ -105,6 +111,21 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	return w
+}
+
+func serveAt(t *testing.T, address string, h http.Handler) *httptest.Server {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	if err := s.Listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = l
+	s.Start()
+	return s
 }
 
 // serveTLS serves the registry with a certificate for acr.
@@ -269,8 +290,8 @@ func checkNothingLeft(t *testing.T, dir string) {
 			t.Errorf("process left: %s %q", e, cmdline)
 		}
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/lockstep-build-*", "/sys/fs/cgroup/*/lockstep-build-*"} {
-		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		if left, err := filepath.Glob(pattern + image.CgroupName(dir)); err != nil || len(left) > 0 {
 			t.Errorf("cgroups left: %v, %v", left, err)
 		}
 	}
