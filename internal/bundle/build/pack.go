@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -42,11 +43,32 @@ func pack(from, to string, names []string) error {
 		}
 		fmt.Printf("packed %-62s %6.1fs\n", name, time.Since(begin).Seconds())
 	}
+	if err := removeOthers(to, index); err != nil {
+		return err
+	}
 	body, err := json.MarshalIndent(index, "", "  ")
 	if err != nil {
 		return err
 	}
 	return replace(filepath.Join(to, bundle.IndexFile), append(body, '\n'))
+}
+
+// removeOthers deletes programs that are carried no more: everything in the
+// folder is embedded.
+func removeOthers(dir string, index bundle.Index) error {
+	packed, err := filepath.Glob(filepath.Join(dir, "*.zst*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range packed {
+		if _, wanted := index[strings.TrimSuffix(filepath.Base(file), ".zst")]; wanted {
+			continue
+		}
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readIndex(dir string) (bundle.Index, error) {
