@@ -79,7 +79,7 @@ func (r *run) start(ctx context.Context, h plan.Hook) (*unstructured.Unstructure
 	if h.Object.GetName() == "" {
 		o, err := r.Create(ctx, h.Object)
 		if err == nil {
-			r.live.Wrote(plan.KeyOf(o), o)
+			r.live.Wrote(o)
 		}
 		return o, err
 	}
@@ -94,7 +94,7 @@ func (r *run) start(ctx context.Context, h plan.Hook) (*unstructured.Unstructure
 		if err := r.Delete(ctx, old, "background"); err != nil {
 			return nil, err
 		}
-		r.live.Wrote(h.Key, nil)
+		r.live.Deleted(old)
 	}
 	var made *unstructured.Unstructured
 	err = r.await(ctx, "hook", func(ctx context.Context) (string, error) {
@@ -108,7 +108,7 @@ func (r *run) start(ctx context.Context, h plan.Hook) (*unstructured.Unstructure
 	if err != nil {
 		return nil, err
 	}
-	r.live.Wrote(h.Key, made)
+	r.live.Wrote(made)
 	return made, nil
 }
 
@@ -171,5 +171,5 @@ func (r *run) clean(ctx context.Context, h plan.Hook, o *unstructured.Unstructur
 		r.report(Result{Key: h.Key, Hook: true, Complete: true, Message: "the hook could not be deleted: " + err.Error()})
 		return
 	}
-	r.live.Wrote(h.Key, nil)
+	r.live.Deleted(o)
 }

@@ -21,7 +21,8 @@ import (
 type Live interface {
 	Health(o *unstructured.Unstructured) (health.Status, bool)
 	Get(ctx context.Context, desired *unstructured.Unstructured) (*unstructured.Unstructured, error)
-	Wrote(key plan.Key, o *unstructured.Unstructured)
+	Wrote(o *unstructured.Unstructured)
+	Deleted(live *unstructured.Unstructured)
 }
 
 // Request is one sync.
@@ -158,15 +159,14 @@ func (r *run) report(res Result) {
 }
 
 func (r *run) namespace(ctx context.Context) error {
-	key := plan.KeyOf(r.Namespace)
-	res := Result{Key: key, Version: "v1", Action: plan.Create, Phase: plan.PreSync, Complete: true}
+	res := Result{Key: plan.KeyOf(r.Namespace), Version: "v1", Action: plan.Create, Phase: plan.PreSync, Complete: true}
 	o, err := r.patch(ctx, r.Namespace, plan.ObjectOptions{}, nil)
 	if err != nil {
 		res.Err = err
 		r.report(res)
 		return &Error{[]Result{res}}
 	}
-	r.live.Wrote(key, o)
+	r.live.Wrote(o)
 	return nil
 }
 
@@ -270,7 +270,7 @@ func (r *run) one(ctx context.Context, c plan.Change) Result {
 		default:
 			res.Message = "pruned"
 			if res.Err = r.Delete(ctx, c.Live, r.Options.PrunePropagation); res.Err == nil {
-				r.live.Wrote(c.Key, nil)
+				r.live.Deleted(c.Live)
 			}
 		}
 		return res
@@ -280,7 +280,7 @@ func (r *run) one(ctx context.Context, c plan.Change) Result {
 		res.Err = err
 		return res
 	}
-	r.live.Wrote(c.Key, o)
+	r.live.Wrote(o)
 	res.Message = "configured"
 	if c.Action == plan.Create {
 		res.Message = "created"

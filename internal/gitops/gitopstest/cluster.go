@@ -66,7 +66,7 @@ func StartCluster(t testing.TB) *Cluster {
 		"--cert-dir", filepath.Join(c.dir, "certs"), "--token-auth-file", tokens, "--authorization-mode", "RBAC",
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--service-cluster-ip-range", "10.0.0.0/24", "--disable-admission-plugins", "ServiceAccount", "--v", "0")
-	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: token, QPS: -1, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: token, QPS: -1, WarningHandler: rest.NoWarnings{}, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 	c.await(t)
 	kubeconfig := c.write(t, "kubeconfig", fmt.Appendf(nil, `apiVersion: v1
 kind: Config

@@ -74,8 +74,17 @@ type watch struct {
 }
 
 type written struct {
-	object *unstructured.Unstructured // nil: deleted
-	at     time.Time
+	object  *unstructured.Unstructured
+	deleted bool // object is the one whose deletion was asked for
+	at      time.Time
+}
+
+// passedBy reports whether what the watch has is younger than what was written.
+func (w written) passedBy(seen *unstructured.Unstructured) bool {
+	if w.deleted {
+		return seen.GetResourceVersion() != w.object.GetResourceVersion()
+	}
+	return newer(seen, w.object)
 }
 
 // New returns a cache that watches nothing yet.
@@ -230,7 +239,7 @@ func (c *Cache) settle(before, after *unstructured.Unstructured) {
 	if !ok {
 		return
 	}
-	if after == nil || w.object != nil && (newer(after, w.object) || after.GetUID() != w.object.GetUID()) {
+	if after == nil || w.passedBy(after) {
 		delete(c.overlay, key)
 	}
 }
@@ -294,8 +303,24 @@ func (c *Cache) all() []*watch {
 }
 
 // Wrote tells the cache what a write of this process gave, so that it is seen
-// before the watch brings it. A nil object means that it is gone.
-func (c *Cache) Wrote(key plan.Key, o *unstructured.Unstructured) {
+// before the watch brings it.
+func (c *Cache) Wrote(o *unstructured.Unstructured) { c.note(o, false) }
+
+// Deleted tells the cache that this process asked for the deletion of a live
+// object. Until the watch brings what became of it, it is shown as being
+// deleted.
+func (c *Cache) Deleted(live *unstructured.Unstructured) {
+	o := live.DeepCopy()
+	if o.GetDeletionTimestamp() == nil {
+		now := metav1.NewTime(c.Now())
+		o.SetDeletionTimestamp(&now)
+	}
+	c.note(o, true)
+}
+
+func (c *Cache) note(o *unstructured.Unstructured, deleted bool) {
+	key := plan.KeyOf(o)
+	seen := c.cached(o.GroupVersionKind(), o.GetNamespace(), o.GetName())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.Now()
@@ -304,11 +329,12 @@ func (c *Cache) Wrote(key plan.Key, o *unstructured.Unstructured) {
 			delete(c.overlay, k)
 		}
 	}
-	if o == nil {
+	w := written{o, deleted, now}
+	if seen != nil && w.passedBy(seen) || seen == nil && deleted {
 		delete(c.overlay, key)
 		return
 	}
-	c.overlay[key] = written{o, now}
+	c.overlay[key] = w
 }
 
 func (c *Cache) over(key plan.Key, seen *unstructured.Unstructured) *unstructured.Unstructured {
@@ -318,7 +344,7 @@ func (c *Cache) over(key plan.Key, seen *unstructured.Unstructured) *unstructure
 	if !ok || c.Now().Sub(w.at) > overlayTTL {
 		return seen
 	}
-	if seen != nil && (newer(seen, w.object) || seen.GetUID() != w.object.GetUID() && newer(seen, w.object)) {
+	if seen != nil && w.passedBy(seen) {
 		return seen
 	}
 	return w.object
