@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 )
@@ -108,7 +109,11 @@ func (e *Engine) defaultProject(ctx context.Context) error {
 		"destinations":             []any{map[string]any{"server": "*", "namespace": "*"}},
 		"clusterResourceWhitelist": []any{map[string]any{"group": "*", "kind": "*"}},
 	}
-	_, err := client.Create(ctx, project, metav1.CreateOptions{FieldManager: e.cfg.FieldManager})
+	// A kind can be established a moment before it is served.
+	err := retry.OnError(retry.DefaultBackoff, apierrors.IsNotFound, func() error {
+		_, err := client.Create(ctx, project, metav1.CreateOptions{FieldManager: e.cfg.FieldManager})
+		return err
+	})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("install the default project: %w", err)
 	}

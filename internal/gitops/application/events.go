@@ -142,6 +142,8 @@ func driftOf(pl *plan.Plan) string {
 		switch {
 		case ch.Action == plan.Create:
 			parts = append(parts, ch.Key.String()+" is gone")
+		case ch.Action == plan.Prune:
+			parts = append(parts, ch.Key.String()+" is not in the source")
 		case len(ch.Differences) > 0:
 			d := ch.Differences[0]
 			part := fmt.Sprintf("%s: %s %s", ch.Key, d.Path, d.Why)

@@ -170,8 +170,10 @@ func (p *pass) startAutomated(ctx context.Context) {
 	}
 	if wait > 0 {
 		p.queue.AddAfter(p.key, wait)
+		p.announceRetry(ctx, retries, wait)
 		return
 	}
+	p.setRetry(time.Time{})
 	p.st.last.heals = heals
 	drift := ""
 	if heals > 0 {
@@ -182,6 +184,23 @@ func (p *pass) startAutomated(ctx context.Context) {
 		InitiatedBy: v1alpha1.Initiator{Automated: true},
 	}, p.st.commit, p.plan, drift)
 	p.st.op.retries = retries
+}
+
+func (p *pass) setRetry(at time.Time) {
+	p.st.mu.Lock()
+	defer p.st.mu.Unlock()
+	p.st.retryAt = at
+}
+
+// announceRetry says once per failure when the next attempt comes.
+func (p *pass) announceRetry(ctx context.Context, failures int64, wait time.Duration) {
+	p.setRetry(p.Now().Add(wait))
+	if failures == 0 || p.st.last.told {
+		return
+	}
+	p.st.last.told = true
+	p.tellAt(ctx, p.st.commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusWaiting, Message: fmt.Sprintf(
+		"tries again in %s (attempt %d); a newer commit ends the wait", wait.Round(time.Second), failures+1)})
 }
 
 const (

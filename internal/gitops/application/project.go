@@ -43,12 +43,15 @@ func (p *pass) checkProject(src *v1alpha1.ApplicationSource) error {
 	if !permitsDestination(project, p.app.Spec.Destination.Namespace) {
 		return invalid("AppProject %s does not permit the destination namespace %q (destinations)", project.Name, p.app.Spec.Destination.Namespace)
 	}
-	for field, raw := range map[string][]byte{
-		"syncWindows": project.Spec.SyncWindows, "signatureKeys": project.Spec.SignatureKeys, "sourceIntegrity": project.Spec.SourceIntegrity,
-		"destinationServiceAccounts": project.Spec.DestinationServiceAccounts,
+	for _, f := range []struct {
+		name string
+		raw  []byte
+	}{
+		{"syncWindows", project.Spec.SyncWindows}, {"signatureKeys", project.Spec.SignatureKeys},
+		{"sourceIntegrity", project.Spec.SourceIntegrity}, {"destinationServiceAccounts", project.Spec.DestinationServiceAccounts},
 	} {
-		if s := string(raw); s != "" && s != "[]" && s != "null" && s != "{}" {
-			return invalid("AppProject %s sets %s, which this engine does not enforce yet; nothing is synced rather than more than the project permits", project.Name, field)
+		if s := string(f.raw); s != "" && s != "[]" && s != "null" && s != "{}" {
+			return invalid("AppProject %s sets %s, which this engine does not enforce yet; nothing is synced rather than more than the project permits", project.Name, f.name)
 		}
 	}
 	return nil

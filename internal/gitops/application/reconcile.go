@@ -12,6 +12,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
+	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // pass is one reconcile of one Application.
@@ -204,12 +205,35 @@ func (p *pass) resolveCommit(ctx context.Context, src *v1alpha1.ApplicationSourc
 		st.mu.Unlock()
 		return fmt.Errorf("spec.source of %s: %w", name, err)
 	}
+	if err := p.lookBack(ctx, name, commit); err != nil {
+		return err
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.name != name && st.name != "" {
 		p.index(st.name).Set(p.key, nil)
 	}
 	st.repo, st.name, st.commit, st.resolve = repo, name, commit, false
+	return nil
+}
+
+// lookBack finds out, once per process, whether the journal has the commit
+// already.
+func (p *pass) lookBack(ctx context.Context, repo, commit string) error {
+	if p.st.looked {
+		return nil
+	}
+	told, err := p.Events.Events(ctx, journal.Query{
+		Repo: repo, Commit: commit, Stages: []journal.Stage{journal.StageRender}, Subject: p.key, Limit: 1,
+		Statuses: []journal.Status{journal.StatusSucceeded, journal.StatusFailed, journal.StatusSkipped},
+	})
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	p.st.looked = true
+	if len(told) > 0 {
+		p.st.announced = commit
+	}
 	return nil
 }
 

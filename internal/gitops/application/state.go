@@ -42,6 +42,8 @@ type state struct {
 	ready       readiness
 	watchers    map[chan struct{}]bool
 	resync      time.Time
+	retryAt     time.Time // of the next automated attempt
+	looked      bool      // in the journal, for what an earlier process told
 }
 
 // rendered is the outcome of one rendering.
@@ -67,7 +69,7 @@ type attempt struct {
 	failures       int64
 	heals          int
 	at             time.Time
-	next           time.Time // not before
+	told           bool // that it is tried again
 }
 
 // readiness is what the journal says of the health at a commit.

@@ -31,8 +31,13 @@ func (p *pass) writeStatus(ctx context.Context) error {
 	} else if status.Health.Status == "" {
 		status.Health = v1alpha1.AppHealth{Status: v1alpha1.HealthUnknown, LastTransitionTime: &now}
 	}
-	if p.st.state != nil {
+	switch old := status.OperationState; {
+	case p.st.state != nil:
 		status.OperationState = p.st.state
+	case old != nil && !old.Phase.Completed() && p.st.op == nil:
+		ended := *old
+		ended.Phase, ended.Message, ended.FinishedAt = v1alpha1.PhaseError, "interrupted by a restart of the engine", &now
+		status.OperationState = &ended
 	}
 	return p.patch(ctx, &status, now)
 }

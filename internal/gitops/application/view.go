@@ -73,7 +73,7 @@ func (c *Controller) view(key string) (View, error) {
 	if st != nil {
 		st.mu.Lock()
 		o = newest(o, st.written)
-		v.Repo, v.Commit = st.name, st.commit
+		v.Repo, v.Commit, v.RetryAt = st.name, st.commit, st.retryAt
 		if op := st.op; op != nil {
 			v.Syncing = true
 			op.mu.Lock()

@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -105,9 +104,26 @@ func (w *Writer) patch(ctx context.Context, o *unstructured.Unstructured, option
 		validation = metav1.FieldValidationIgnore
 	}
 	force := true
-	return client.Patch(ctx, o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
+	got, err := client.Patch(ctx, o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
 		FieldManager: w.manager, Force: &force, DryRun: dryRun, FieldValidation: validation,
 	})
+	return got, discreet(o, err)
+}
+
+// discreet takes the server's words out of an error about a Secret: they may
+// show its values.
+func discreet(o *unstructured.Unstructured, err error) error {
+	var status apierrors.APIStatus
+	if err == nil || o.GetKind() != "Secret" || !errors.As(err, &status) {
+		return err
+	}
+	s := status.Status()
+	if s.Reason != metav1.StatusReasonInvalid && s.Reason != metav1.StatusReasonBadRequest && s.Reason != metav1.StatusReasonInternalError && s.Reason != metav1.StatusReasonUnknown {
+		return err
+	}
+	s.Message = fmt.Sprintf("the API server refused the Secret (%s, %d); its message is left out because it may show values: try `kubectl apply --dry-run=server` on the manifest", s.Reason, s.Code)
+	s.Details = nil
+	return &apierrors.StatusError{ErrStatus: s}
 }
 
 // Write makes the object of a change what it is to be.
@@ -135,7 +151,8 @@ func (w *Writer) replace(ctx context.Context, c plan.Change) (*unstructured.Unst
 	defer done()
 	o := c.Desired.DeepCopy()
 	o.SetResourceVersion(c.Live.GetResourceVersion())
-	return client.Update(ctx, o, metav1.UpdateOptions{FieldManager: w.manager})
+	got, err := client.Update(ctx, o, metav1.UpdateOptions{FieldManager: w.manager})
+	return got, discreet(o, err)
 }
 
 // clientSide are the managers of an earlier client-side apply, whose fields
@@ -177,7 +194,8 @@ func (w *Writer) Create(ctx context.Context, o *unstructured.Unstructured) (*uns
 		return nil, err
 	}
 	defer done()
-	return client.Create(ctx, o, metav1.CreateOptions{FieldManager: w.manager})
+	got, err := client.Create(ctx, o, metav1.CreateOptions{FieldManager: w.manager})
+	return got, discreet(o, err)
 }
 
 // Delete removes a live object. An object that is gone, or another one of the
@@ -209,17 +227,4 @@ func (w *Writer) Delete(ctx context.Context, live *unstructured.Unstructured, pr
 		return nil
 	}
 	return err
-}
-
-// Transient reports whether trying again may help without any change.
-func Transient(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return !errors.Is(err, ErrUnknownKind)
-	}
-	switch code := status.Status().Code; {
-	case code == http.StatusConflict, code == http.StatusTooManyRequests, code >= 500:
-		return true
-	}
-	return false
 }

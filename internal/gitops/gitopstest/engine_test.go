@@ -63,6 +63,9 @@ func TestEngine(t *testing.T) {
 		{"an unaffected commit costs a skipped event", unaffected},
 		{"deletion cascades", cascade},
 		{"defaulting is no drift", noPhantom},
+		{"the reason of a pod is the reason of the application", podReason},
+		{"kinds and objects in one source", definitionsFirst},
+		{"objects of kubectl apply are taken over", takeOver},
 		{"restart", restart},
 		{"projects", projects},
 	} {
@@ -433,4 +436,97 @@ spec: {project: team, source: {repoURL: https://github.com/contoso/strict, path:
 	}
 	patch(t, w, v1alpha1.AppProjectResource, "argocd", "team", `{"spec":{"sourceRepos":["https://github.com/contoso/*"]}}`)
 	w.Eventually("the sync once permitted", func() bool { return w.Get(configMaps, "default", "a") != nil })
+}
+
+// podReason plays the deployment controller and the kubelet: a pod of the new
+// version cannot mount its secret.
+func podReason(t *testing.T, w *World) {
+	r := w.NewRepo("contoso/mount")
+	commit := r.Push(map[string]string{"k8s/d.yaml": deployment("d", "web:1")})
+	w.Application("mount", r, "k8s", "")
+	w.Wait("mount", "the sync", Synced(commit))
+	d := w.Get(deployments, "mount", "d")
+	set := w.Create(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "replicasets"}, fmt.Sprintf(`apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: d-1, namespace: mount, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: %s, controller: true}]}
+spec: {selector: {matchLabels: {app: d}}, template: {metadata: {labels: {app: d}}, spec: {containers: [{name: web, image: web}]}}}
+`, d.GetUID()))
+	pod := w.Create(schema.GroupVersionResource{Version: "v1", Resource: "pods"}, fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: d-1-x, namespace: mount, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: d-1, uid: %s, controller: true}]}
+spec: {containers: [{name: web, image: web}]}
+`, set.GetUID()))
+	w.Create(schema.GroupVersionResource{Version: "v1", Resource: "events"}, fmt.Sprintf(`apiVersion: v1
+kind: Event
+metadata: {name: d-1-x.1, namespace: mount}
+involvedObject: {apiVersion: v1, kind: Pod, name: d-1-x, namespace: mount, uid: %s}
+type: Warning
+reason: FailedMount
+message: "MountVolume.SetUp failed: secret greeting not found in vault storefront-kv"
+lastTimestamp: "2026-01-01T00:00:00Z"
+`, pod.GetUID()))
+	w.Wait("mount", "the reason", func(v application.View) bool {
+		return strings.Contains(v.Application.Status.Health.Message, "pod d-1-x: FailedMount: MountVolume.SetUp failed: secret greeting not found")
+	})
+	w.Eventually("the event", func() bool {
+		for _, e := range w.Events(commit, journal.StageReady, "argocd/mount") {
+			if e.Status == journal.StatusWaiting && strings.Contains(e.Message, "FailedMount") {
+				return true
+			}
+		}
+		return false
+	})
+	tree, err := w.Engine.Applications().Tree(t.Context(), "argocd", "mount")
+	if err != nil || len(tree) != 1 || len(tree[0].Children) != 1 || len(tree[0].Children[0].Children) != 1 || tree[0].Children[0].Children[0].Name != "d-1-x" {
+		t.Errorf("tree: %+v %v", tree, err)
+	}
+	patch(t, w, schema.GroupVersionResource{Version: "v1", Resource: "pods"}, "mount", "d-1-x", `{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`, "status")
+	rollout(t, w, "mount", "d")
+	w.Wait("mount", "health", func(v application.View) bool { return v.Application.Status.Health.Status == v1alpha1.HealthHealthy })
+	w.Eventually("the end of the ready lane", func() bool {
+		events := w.Events(commit, journal.StageReady, "argocd/mount")
+		return events[len(events)-1].Status == journal.StatusSucceeded
+	})
+}
+
+func definitionsFirst(t *testing.T, w *World) {
+	r := w.NewRepo("contoso/crd")
+	commit := r.Push(map[string]string{
+		"k8s/a-widget.yaml": "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {size: 3}\n",
+		"k8s/z-crd.yaml": `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: Widget, plural: widgets, singular: widget, listKind: WidgetList}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`})
+	w.Application("crd", r, "k8s", "")
+	w.Wait("crd", "the sync", Synced(commit))
+	widgets := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
+	if w.Get(widgets, "crd", "w") == nil {
+		t.Error("the widget was not made")
+	}
+	second := r.Push(map[string]string{"k8s/a-widget.yaml": ""})
+	w.Wait("crd", "the prune", Synced(second))
+	w.Eventually("the widget to go", func() bool { return w.Get(widgets, "crd", "w") == nil })
+}
+
+func takeOver(t *testing.T, w *World) {
+	r := w.NewRepo("contoso/adopt")
+	w.Create(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, "apiVersion: v1\nkind: Namespace\nmetadata: {name: adopt}\n")
+	o := configMap("a", "1")
+	last := `{"apiVersion":"v1","data":{"gone":"x","v":"1"},"kind":"ConfigMap","metadata":{"name":"a","namespace":"adopt"}}`
+	have := strings.Replace(o, "data:\n", "data:\n  gone: x\n", 1)
+	have = strings.Replace(have, "  name: a\n", "  name: a\n  namespace: adopt\n  annotations:\n    kubectl.kubernetes.io/last-applied-configuration: '"+last+"'\n", 1)
+	w.CreateAs("kubectl-client-side-apply", configMaps, have)
+	commit := r.Push(map[string]string{"k8s/a.yaml": o})
+	w.Application("adopt", r, "k8s", "")
+	w.Wait("adopt", "the sync", Synced(commit))
+	w.Eventually("the field that the source does not have to go", func() bool {
+		data, _ := w.Get(configMaps, "adopt", "a").Object["data"].(map[string]any)
+		_, has := data["gone"]
+		return !has && data["v"] == "1"
+	})
 }

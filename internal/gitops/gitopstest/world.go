@@ -182,11 +182,17 @@ func (r *Repo) Push(files map[string]string) string {
 // Create puts an object from YAML into the cluster.
 func (w *World) Create(resource schema.GroupVersionResource, manifest string) *unstructured.Unstructured {
 	w.T.Helper()
+	return w.CreateAs("kubectl", resource, manifest)
+}
+
+// CreateAs is Create under the name of another field manager.
+func (w *World) CreateAs(manager string, resource schema.GroupVersionResource, manifest string) *unstructured.Unstructured {
+	w.T.Helper()
 	o := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {
 		w.T.Fatal(err)
 	}
-	got, err := w.in(resource, o.GetNamespace()).Create(context.Background(), o, metav1.CreateOptions{FieldManager: "kubectl"})
+	got, err := w.in(resource, o.GetNamespace()).Create(context.Background(), o, metav1.CreateOptions{FieldManager: manager})
 	if err != nil {
 		w.T.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
@@ -35,7 +36,7 @@ func (c Change) Text() (string, error) {
 		return "", fmt.Errorf("print %s: %w", c.Key, err)
 	}
 	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
-		A: difflib.SplitLines(from), B: difflib.SplitLines(to), Context: 3,
+		A: lines(from), B: lines(to), Context: 3,
 		FromFile: "live/" + c.path(), ToFile: "source/" + c.path(),
 	})
 	if err != nil {
@@ -44,8 +45,13 @@ func (c Change) Text() (string, error) {
 	return text, nil
 }
 
+func lines(s string) []string {
+	return slices.Collect(strings.Lines(s))
+}
+
 func (c Change) path() string {
-	return strings.TrimPrefix(fmt.Sprintf("%s/%s/%s/%s", c.Group, c.Kind, c.Namespace, c.Name), "/")
+	parts := slices.DeleteFunc([]string{c.Group, c.Kind, c.Namespace, c.Name}, func(s string) bool { return s == "" })
+	return strings.Join(parts, "/")
 }
 
 func printable(o *unstructured.Unstructured) map[string]any {
