@@ -47,6 +47,8 @@ type Config struct {
 	// JobEnv is passed to workflow jobs, whose environment is otherwise
 	// built from nothing: how this machine reaches its module proxy, say.
 	JobEnv map[string]string `json:"-"`
+	// JobPath is the PATH of workflow steps; "" is the usual one.
+	JobPath string `json:"-"`
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$`)

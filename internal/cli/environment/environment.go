@@ -18,11 +18,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lockstep-gitops/lockstep/internal/gateway"
 )
 
 // FileName is the name of the sheet in the platform's folder.
@@ -99,12 +102,8 @@ func (s Sheet) Client() (*http.Client, error) {
 // Exports returns the environment variables that make unmodified clients use
 // the platform.
 func (s Sheet) Exports() map[string]string {
-	return map[string]string{
-		"HTTP_PROXY": s.Proxy, "HTTPS_PROXY": s.Proxy, "http_proxy": s.Proxy, "https_proxy": s.Proxy,
-		"NO_PROXY": "localhost,127.0.0.1,::1,10.0.0.0/8", "no_proxy": "localhost,127.0.0.1,::1,10.0.0.0/8",
-		"SSL_CERT_FILE": s.CABundle, "REQUESTS_CA_BUNDLE": s.CABundle, "NODE_EXTRA_CA_CERTS": s.CABundle,
-		"CURL_CA_BUNDLE": s.CABundle, "GIT_SSL_CAINFO": s.CABundle,
-
+	vars := gateway.Env(s.Proxy, s.CABundle, "10.0.0.0/8")
+	maps.Copy(vars, map[string]string{
 		"AZURE_TENANT_ID": s.TenantID, "AZURE_SUBSCRIPTION_ID": s.SubscriptionID,
 		"AZURE_CLIENT_ID": s.ClientID, "AZURE_CLIENT_SECRET": s.ClientSecret,
 		"ARM_TENANT_ID": s.TenantID, "ARM_SUBSCRIPTION_ID": s.SubscriptionID,
@@ -120,5 +119,6 @@ func (s Sheet) Exports() map[string]string {
 		"GIT_CONFIG_VALUE_0": "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("x-access-token:"+s.ForgeToken)),
 
 		"LOCKSTEP_NAME": s.Name,
-	}
+	})
+	return vars
 }

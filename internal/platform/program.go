@@ -1,0 +1,80 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/lockstep-gitops/lockstep/internal/actions/builtin/kustomize"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"github.com/lockstep-gitops/lockstep/internal/cli"
+	"github.com/lockstep-gitops/lockstep/internal/cli/credential"
+	"github.com/lockstep-gitops/lockstep/internal/cli/doctor"
+	"github.com/lockstep-gitops/lockstep/internal/cli/down"
+	"github.com/lockstep-gitops/lockstep/internal/cli/env"
+	"github.com/lockstep-gitops/lockstep/internal/cli/invocation"
+	"github.com/lockstep-gitops/lockstep/internal/cli/output"
+	"github.com/lockstep-gitops/lockstep/internal/cli/up"
+)
+
+// Main is the program: it runs the command, or the child program whose name
+// args[0] is, and returns the exit code.
+func Main(version string, args []string) int {
+	switch filepath.Base(args[0]) {
+	case "lockstep-sandbox":
+		return sandbox.Main()
+	case "kustomize":
+		return kustomize.Main(args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error: cannot find my own program:", err)
+		return output.ExitError
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	program := program{version: version, self: self}
+	return cli.Main(ctx, cli.Options{
+		Streams: output.System(), Getenv: os.Getenv, Version: version, Self: self,
+		Commands: []invocation.Constructor{up.New(program), down.New(program), doctor.New(program), env.New, credential.New},
+	}, args[1:])
+}
+
+// program is what the commands up, down and doctor do in this process.
+type program struct{ version, self string }
+
+// Run implements up.Platform.
+func (p program) Run(ctx context.Context, s up.Settings, log io.Writer, ready func()) error {
+	cfg := Config{
+		Name: s.Name, StateDir: s.StateDir, Port: s.Port, Kubeconfig: s.Kubeconfig, UserKubeconfig: s.UserKubeconfig,
+		Self: s.Self, Version: s.Version, JobEnv: jobEnv(os.Getenv),
+	}
+	return Run(ctx, cfg, Deps{Log: slog.New(slog.NewTextHandler(log, nil)), Ready: ready})
+}
+
+// Down implements down.Platform.
+func (p program) Down(ctx context.Context, name, stateDir string, note func(string)) error {
+	return Down(ctx, Config{Name: name, StateDir: stateDir}, note)
+}
+
+// Purge implements down.Platform.
+func (p program) Purge(name, stateDir string) error {
+	return Purge(Config{Name: name, StateDir: stateDir})
+}
+
+// jobEnv is what workflow jobs inherit of this machine: how its Go reaches
+// modules. Everything else starts empty.
+func jobEnv(getenv func(string) string) map[string]string {
+	env := map[string]string{"GOTOOLCHAIN": "local"}
+	for _, name := range []string{"GOPROXY", "GONOSUMDB", "GONOSUMCHECK", "GOSUMDB", "GOPRIVATE", "GOFLAGS"} {
+		if value := getenv(name); value != "" {
+			env[name] = value
+		}
+	}
+	return env
+}

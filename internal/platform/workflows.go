@@ -1,0 +1,220 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/lockstep-gitops/lockstep/internal/actions"
+	"github.com/lockstep-gitops/lockstep/internal/forge"
+	"github.com/lockstep-gitops/lockstep/internal/gateway"
+	"github.com/lockstep-gitops/lockstep/internal/image"
+	"github.com/lockstep-gitops/lockstep/internal/server"
+)
+
+// actionsBot is who a job's pushes are by, as on GitHub.
+const actionsBot = "github-actions[bot]"
+
+// newActions makes the workflow engine.
+func (s *system) newActions() (*actions.Actions, error) {
+	bundle := s.cfg.path("ca", "bundle.pem")
+	return actions.New(actions.Config{
+		Dir: s.cfg.path("actions"), Self: s.cfg.Self, StateDir: s.cfg.StateDir, Version: s.cfg.Version,
+		ServerURL: s.cfg.URL("github.localhost"), APIURL: s.cfg.URL("api.github.localhost"),
+		ProxyEnv: gateway.Env(s.cfg.URL("127.0.0.1"), bundle), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath,
+	}, actions.Deps{
+		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge},
+		Builder: builds{s}, Statuses: statuses{s.forge}, Registry: s.gateway.Transport(),
+	})
+}
+
+// jobTokens are the tokens that workflow jobs get.
+type jobTokens struct{ forge *forge.Forge }
+
+// IssueJobToken implements actions.Tokens.
+func (t jobTokens) IssueJobToken(ctx context.Context, spec actions.JobToken) (string, func(context.Context) error, error) {
+	return t.forge.IssueToken(ctx, forge.TokenSpec{
+		User: actionsBot, Actor: actionsBot, Repo: spec.Repo, Write: spec.Write, Cause: spec.Commit,
+	})
+}
+
+// builds hands image builds to the builder, once the node is there.
+type builds struct{ s *system }
+
+// Build implements actions.Builder.
+func (b builds) Build(ctx context.Context, r actions.BuildRequest, progress io.Writer) (actions.BuildResult, error) {
+	builder := b.s.node.builder()
+	if builder == nil {
+		return actions.BuildResult{}, errors.New("the image builder is still starting; run the workflow again in a moment")
+	}
+	credentials := make(map[string]image.Credential, len(r.Credentials))
+	for host, c := range r.Credentials {
+		credentials[host] = image.Credential(c)
+	}
+	result, err := builder.Build(ctx, image.Request{
+		Repo: r.Repo, Commit: r.Commit, ContextDir: r.ContextDir, Dockerfile: r.Dockerfile, Tags: r.Tags, Push: r.Push, Load: r.Load,
+		BuildArgs: r.BuildArgs, Labels: r.Labels, Target: r.Target, Platforms: r.Platforms, NoCache: r.NoCache,
+		Secrets: r.Secrets, Credentials: credentials,
+	}, progress)
+	var failed *image.BuildError
+	if errors.As(err, &failed) {
+		err = &actions.LocatedError{Msg: failed.Message, Hint: failed.Hint, File: failed.File, Line: failed.Line}
+	}
+	return actions.BuildResult(result), err
+}
+
+// statuses puts the state of jobs on commits.
+type statuses struct{ forge *forge.Forge }
+
+// SetCommitStatus implements actions.Statuses.
+func (t statuses) SetCommitStatus(ctx context.Context, s actions.CommitStatus) error {
+	return t.forge.SetStatus(ctx, s.Repo, s.Commit, forge.Status{
+		Context: s.Context, State: s.State, Description: s.Description, TargetURL: s.TargetURL, Creator: actionsBot,
+	})
+}
+
+// runs shows the engine's runs.
+type runs struct{ actions *actions.Actions }
+
+// List implements server.Runs.
+func (r runs) List(ctx context.Context, q server.RunQuery) ([]server.Run, error) {
+	found, err := r.actions.Runs(ctx, actions.Filter{Repo: q.Repo, Commit: q.Commit, Before: q.Before, Limit: q.Limit})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]server.Run, len(found))
+	for i, run := range found {
+		list[i] = runOf(run)
+	}
+	return list, nil
+}
+
+// Get implements server.Runs.
+func (r runs) Get(ctx context.Context, id int64) (server.Run, error) {
+	run, err := r.actions.GetRun(ctx, id)
+	if err != nil {
+		return server.Run{}, noRun(err)
+	}
+	return runOf(run), nil
+}
+
+// Cancel implements server.Runs.
+func (r runs) Cancel(ctx context.Context, id int64) error { return noRun(r.actions.Cancel(ctx, id)) }
+
+// Rerun implements server.Runs.
+func (r runs) Rerun(ctx context.Context, id int64, onlyFailed bool) (int64, error) {
+	next, err := r.actions.Rerun(ctx, id, onlyFailed)
+	return next, noRun(err)
+}
+
+// Log implements server.Runs: the steps' logs one after the other, each under
+// a line with its job and name.
+func (r runs) Log(ctx context.Context, id int64, o server.RunLogOptions) (io.ReadCloser, error) {
+	if _, err := r.actions.GetRun(ctx, id); err != nil {
+		return nil, noRun(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, in := io.Pipe()
+	go func() { in.CloseWithError(r.copyLogs(ctx, in, id, o)) }()
+	return pipe{out, cancel}, nil
+}
+
+// pipe ends its writer when its reader goes.
+type pipe struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (p pipe) Close() error {
+	p.cancel()
+	return p.PipeReader.Close()
+}
+
+func (r runs) copyLogs(ctx context.Context, w io.Writer, id int64, o server.RunLogOptions) error {
+	type key struct {
+		job  int64
+		step int
+	}
+	shown := map[key]bool{}
+	for {
+		run, err := r.actions.GetRun(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, job := range run.Jobs {
+			if o.Job != "" && o.Job != job.Key && o.Job != job.Name && o.Job != fmt.Sprint(job.ID) {
+				continue
+			}
+			for _, step := range job.Steps {
+				k := key{job.ID, step.Number}
+				begun := step.Status == "in_progress" || step.Status == "completed" && step.Conclusion != "skipped"
+				if shown[k] || !begun || o.Failed && step.Conclusion != "failure" {
+					continue
+				}
+				shown[k] = true
+				if err := r.copyStep(ctx, w, run.ID, job, step, o.Follow); err != nil {
+					return err
+				}
+			}
+		}
+		if !o.Follow || run.Status == "completed" {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return nil // the reader has gone
+		}
+	}
+}
+
+func (r runs) copyStep(ctx context.Context, w io.Writer, run int64, job actions.Job, step actions.Step, follow bool) error {
+	if _, err := fmt.Fprintf(w, "── %s / %s\n", job.Name, step.Name); err != nil {
+		return err
+	}
+	log, err := r.actions.Logs(ctx, run, job.ID, step.Number, follow)
+	if errors.Is(err, actions.ErrNotFound) {
+		return nil // it wrote nothing
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	_, err = io.Copy(w, log)
+	return err
+}
+
+func noRun(err error) error {
+	if errors.Is(err, actions.ErrNotFound) {
+		return fmt.Errorf("%w: %w", server.ErrNotFound, err)
+	}
+	return err
+}
+
+// runOf turns the engine's run into the server's.
+func runOf(r actions.Run) server.Run {
+	out := server.Run{
+		ID: r.ID, Number: r.Number, Attempt: r.Attempt, Repo: r.Repo, Workflow: path.Base(r.File), Name: r.Name, Title: r.Title,
+		Event: r.Event, Ref: r.Ref, Commit: r.Commit, Actor: r.Actor, Status: string(r.Status), Conclusion: r.Conclusion,
+		Message: r.Note, Created: r.Created, Started: r.Started, Ended: r.Ended,
+	}
+	if p := r.Problem; p != nil {
+		out.Message, out.Hint, out.File, out.Line = p.Message, p.Hint, p.File, p.Line
+	}
+	for _, j := range r.Jobs {
+		job := server.Job{ID: j.Key, Name: j.Name, Status: string(j.Status), Conclusion: j.Conclusion, Message: j.Note, Started: j.Started, Ended: j.Ended}
+		if j.Problem != nil {
+			job.Message = j.Problem.Message
+		}
+		for _, s := range j.Steps {
+			step := server.JobStep{Number: s.Number, Name: s.Name, Status: string(s.Status), Conclusion: s.Conclusion, Started: s.Started, Ended: s.Ended}
+			if p := j.Problem; p != nil && p.Step == s.Number {
+				step.Message, step.File, step.Line = p.Message, p.File, p.Line
+			}
+			job.Steps = append(job.Steps, step)
+		}
+		out.Jobs = append(out.Jobs, job)
+	}
+	return out
+}
