@@ -101,6 +101,8 @@ func httpOK(client *http.Client, url string) func(context.Context) (bool, error)
 
 // bootstrap brings the cluster from "processes run" to "pods run".
 func (c *Cluster) bootstrap(ctx context.Context, client kubernetes.Interface) error {
+	// Conditions are kept in seconds; one from before is of an earlier kubelet.
+	begin := time.Now().Truncate(time.Second)
 	access, err := c.RESTConfig()
 	if err != nil {
 		return err
@@ -121,7 +123,7 @@ func (c *Cluster) bootstrap(ctx context.Context, client kubernetes.Interface) er
 	if err := poll(ctx, httpOK(http.DefaultClient, fmt.Sprintf("http://%s:%d/ready", c.cfg.NodeAddr(), dnsReadyPort))); err != nil {
 		return fmt.Errorf("wait for cluster DNS: %w", err)
 	}
-	if err := poll(ctx, func(ctx context.Context) (bool, error) { return nodeReady(ctx, client, c.cfg.NodeName), nil }); err != nil {
+	if err := poll(ctx, func(ctx context.Context) (bool, error) { return nodeReady(ctx, client, c.cfg.NodeName, begin), nil }); err != nil {
 		return fmt.Errorf("wait for node: %w", err)
 	}
 	return nil
@@ -212,9 +214,9 @@ func (c *Cluster) writeDNSService(ctx context.Context, client kubernetes.Interfa
 }
 
 // nodeReady reports whether pods can be placed and started: the node is Ready
-// at a time after this start, without the taint of a new node, and service
+// by the word of this kubelet (not before since), without the taint of a new node, and service
 // accounts are there.
-func nodeReady(ctx context.Context, client kubernetes.Interface, name string) bool {
+func nodeReady(ctx context.Context, client kubernetes.Interface, name string, since time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	node, err := client.CoreV1().Nodes().Get(ctx, name, meta.GetOptions{})
@@ -227,7 +229,8 @@ func nodeReady(ctx context.Context, client kubernetes.Interface, name string) bo
 		}
 	}
 	for _, cond := range node.Status.Conditions {
-		if cond.Type == core.NodeReady && cond.Status == core.ConditionTrue {
+		fresh := !cond.LastHeartbeatTime.Time.Before(since)
+		if cond.Type == core.NodeReady && cond.Status == core.ConditionTrue && fresh {
 			_, err := client.CoreV1().ServiceAccounts(meta.NamespaceDefault).Get(ctx, "default", meta.GetOptions{})
 			return err == nil
 		}

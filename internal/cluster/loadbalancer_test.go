@@ -67,3 +67,31 @@ func TestLoadBalancer(t *testing.T) {
 		t.Errorf("runLoadBalancer = %v, want nil", err)
 	}
 }
+
+func TestNodeReady(t *testing.T) {
+	start := time.Now().Truncate(time.Second)
+	node := func(status core.ConditionStatus, beat time.Time, taints ...core.Taint) *core.Node {
+		return &core.Node{
+			ObjectMeta: meta.ObjectMeta{Name: "n"}, Spec: core.NodeSpec{Taints: taints},
+			Status: core.NodeStatus{Conditions: []core.NodeCondition{{Type: core.NodeReady, Status: status, LastHeartbeatTime: meta.NewTime(beat)}}},
+		}
+	}
+	account := &core.ServiceAccount{ObjectMeta: meta.ObjectMeta{Namespace: "default", Name: "default"}}
+	for _, tc := range []struct {
+		name string
+		node *core.Node
+		want bool
+	}{
+		{"ready", node(core.ConditionTrue, start), true},
+		{"not ready", node(core.ConditionFalse, start), false},
+		{"ready before the restart", node(core.ConditionTrue, start.Add(-time.Second)), false},
+		{"tainted", node(core.ConditionTrue, start, core.Taint{Key: core.TaintNodeNotReady}), false},
+	} {
+		if got := nodeReady(t.Context(), fake.NewClientset(tc.node, account), "n", start); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	if nodeReady(t.Context(), fake.NewClientset(node(core.ConditionTrue, start)), "n", start) {
+		t.Error("ready without a service account to run pods as")
+	}
+}
