@@ -121,6 +121,21 @@ func (st *state) notify() {
 	}
 }
 
+func (st *state) watch(ch chan struct{}) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.watchers[ch] = true
+}
+
+func (st *state) unwatch(ch chan struct{}) {
+	if st == nil {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	delete(st.watchers, ch)
+}
+
 // instance is the application's name in tracking annotations.
 func (c *Controller) instance(namespace, name string) string {
 	if namespace == c.Namespace {

@@ -224,17 +224,15 @@ func (c *Controller) mergeApp(ctx context.Context, namespace, name string, patch
 // An Application that does not exist is waited for.
 func (c *Controller) Wait(ctx context.Context, namespace, name string, cond func(View) bool) (View, error) {
 	key := namespace + "/" + name
-	st := c.state(key)
 	ch := make(chan struct{}, 1)
-	st.mu.Lock()
-	st.watchers[ch] = true
-	st.mu.Unlock()
-	defer func() {
-		st.mu.Lock()
-		delete(st.watchers, ch)
-		st.mu.Unlock()
-	}()
+	var st *state
+	defer func() { st.unwatch(ch) }()
 	for {
+		if now := c.state(key); now != st { // an Application that went and came back has a new one
+			st.unwatch(ch)
+			st = now
+			st.watch(ch)
+		}
 		v, err := c.view(key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return v, err

@@ -502,7 +502,8 @@ spec:
   names: {kind: Widget, plural: widgets, singular: widget, listKind: WidgetList}
   versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 `})
-	w.Application("crd", r, "k8s", "")
+	// In the foreground the garbage collector takes up to 30 s to learn of a new kind.
+	w.Application("crd", r, "k8s", "syncPolicy: {automated: {prune: true}, syncOptions: [CreateNamespace=true, PrunePropagationPolicy=background]}")
 	w.Wait("crd", "the sync", Synced(commit))
 	widgets := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
 	if w.Get(widgets, "crd", "w") == nil {
