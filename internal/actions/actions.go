@@ -57,9 +57,12 @@ type Config struct {
 	Path   string            // PATH of steps; default the usual one
 	// ToolDir is kept between jobs and is their RUNNER_TOOL_CACHE; default
 	// Dir/tools.
-	ToolDir         string
+	ToolDir string
+	// GoBuildCache is a GOCACHE that the cache of each repository starts from.
+	GoBuildCache    string
 	MaxParallelJobs int           // default the number of processors, at least 2
 	MaxRuns         int           // at the same time; default 32
+	KeepRuns        int           // newest runs whose logs are kept; default 1000
 	KillGrace       time.Duration // between the signals that end a step; default 2.5 s
 	Version         string        // of Lockstep, for the log
 }
@@ -89,6 +92,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxRuns <= 0 {
 		c.MaxRuns = 32
+	}
+	if c.KeepRuns <= 0 {
+		c.KeepRuns = 1000
 	}
 	return c
 }
@@ -194,6 +200,7 @@ type Actions struct {
 // activeRun is a run that is going on.
 type activeRun struct {
 	cancel context.CancelCauseFunc
+	stop   func() bool // takes back the cancellation at the end of Lockstep
 }
 
 // New opens the engine's state. Nothing runs before Run.
@@ -224,7 +231,7 @@ func New(cfg Config, deps Deps) (*Actions, error) {
 		Config: execute.Config{
 			Self: cfg.Self, JobsDir: filepath.Join(cfg.Dir, "jobs"), CacheDir: filepath.Join(cfg.Dir, "cache"), StateDir: cfg.StateDir, Masks: cfg.Masks,
 			ServerURL: cfg.ServerURL, APIURL: cfg.APIURL, ProxyEnv: cfg.ProxyEnv, Env: cfg.Env, Path: cfg.Path, ToolDir: cfg.ToolDir,
-			CAFile: cfg.CAFile, Version: cfg.Version, KillGrace: cfg.KillGrace,
+			CAFile: cfg.CAFile, GoBuildCache: cfg.GoBuildCache, Version: cfg.Version, KillGrace: cfg.KillGrace,
 		},
 		Builder: deps.Builder, RegistryProbe: deps.Registry,
 	}

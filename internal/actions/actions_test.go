@@ -117,7 +117,7 @@ func TestPushBuildPinPush(t *testing.T) {
 	if !strings.Contains(all, "the password is ***") || !strings.Contains(all, "Input cache-from has no effect here") {
 		t.Errorf("log\n%s", all)
 	}
-	if never := w.job(r, "never"); never.Conclusion != "skipped" {
+	if never := w.job(r, "never"); never.Conclusion != "skipped" || never.Note != "its if is false" {
 		t.Errorf("never: %+v", never)
 	}
 	if s := w.status("loop/pin"); s.State != "success" || s.Commit != commit {
@@ -291,7 +291,7 @@ func TestAFailedStepShowsItsLastLines(t *testing.T) {
 	w := newWorld(t)
 	commit := w.push("x", map[string]string{".github/workflows/ci.yml": "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - name: Break\n        run: |\n          echo about to break\n          exit 4\n      - if: always()\n        run: echo cleaning up\n"})
 	e := w.event(0, func(e journal.Event) bool { return e.Commit == commit && e.Subject == "ci.yml/a" && e.Status.Closes() })
-	if e.Message != `step "Break": Process completed with exit code 4.` || e.Data["tail"] != "about to break" || e.Data[journal.DataStep] != "2" || e.File != ".github/workflows/ci.yml" {
+	if e.Message != `step "Break": Process completed with exit code 4.` || e.Data["tail"] != "about to break" || e.Data["failed_step"] != "2" || e.Data[journal.DataStep] != "" || e.File != ".github/workflows/ci.yml" {
 		t.Errorf("%+v", e)
 	}
 	if log := w.log(w.ended(commit, "ci.yml"), "a"); !strings.Contains(log, "cleaning up") {
@@ -527,6 +527,12 @@ jobs:
       - run: ln -s ` + outside + ` ctx
       - uses: docker/build-push-action@v6
         with: {context: ctx}
+  dockerfile:
+    runs-on: x
+    steps:
+      - run: ln -s /etc/shadow Dockerfile
+      - uses: docker/build-push-action@v6
+        with: {context: .}
   output:
     runs-on: x
     steps:
@@ -534,6 +540,9 @@ jobs:
 `})
 	r := w.ended(commit, "ci.yml")
 	if j := w.job(r, "context"); j.Conclusion != "failure" || !strings.Contains(j.Problem.Message, `build context "ctx"`) || len(w.builds) > 0 {
+		t.Errorf("%+v", j.Problem)
+	}
+	if j := w.job(r, "dockerfile"); j.Conclusion != "failure" || !strings.Contains(j.Problem.Message, `Dockerfile "Dockerfile" cannot be used`) {
 		t.Errorf("%+v", j.Problem)
 	}
 	if j := w.job(r, "output"); j.Conclusion != "failure" || !strings.Contains(j.Problem.Message, "GITHUB_OUTPUT") {

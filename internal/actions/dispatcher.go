@@ -32,6 +32,9 @@ func (a *Actions) Run(ctx context.Context) error {
 	if err := a.recover(ctx); err != nil {
 		return err
 	}
+	if err := a.prune(ctx); err != nil {
+		return err
+	}
 	cursor, err := a.store.Cursor(ctx)
 	if err != nil {
 		return err
@@ -76,6 +79,21 @@ func (a *Actions) recover(ctx context.Context) error {
 	return nil
 }
 
+// prune removes the oldest runs that have ended, with their logs, beyond
+// Config.KeepRuns.
+func (a *Actions) prune(ctx context.Context) error {
+	old, err := a.store.Prune(ctx, a.cfg.KeepRuns)
+	if err != nil {
+		return err
+	}
+	for _, id := range old {
+		if err := a.logs.Remove(id); err != nil {
+			return fmt.Errorf("remove logs of run %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
 // wakeUp lets the dispatcher look for queued runs.
 func (a *Actions) wakeUp() {
 	select {
@@ -115,6 +133,11 @@ func (a *Actions) dispatch(ctx context.Context) {
 				continue
 			}
 			work.Go(func() {
+				defer func() {
+					if err := a.prune(context.WithoutCancel(ctx)); err != nil {
+						a.log.Error("remove old runs", "err", err)
+					}
+				}()
 				defer a.wakeUp()
 				defer a.deactivate(r.ID)
 				a.perform(runCtx, ctx, r)
@@ -131,14 +154,15 @@ func (a *Actions) activate(ctx context.Context, id int64) (context.Context, bool
 		return nil, false
 	}
 	runCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { cancel(errStopped) })
-	a.active[id] = &activeRun{cancel: cancel}
+	stop := context.AfterFunc(ctx, func() { cancel(errStopped) })
+	a.active[id] = &activeRun{cancel: cancel, stop: stop}
 	return runCtx, true
 }
 
 func (a *Actions) deactivate(id int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.active[id].stop()
 	a.active[id].cancel(nil)
 	delete(a.active, id)
 }

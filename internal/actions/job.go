@@ -179,12 +179,13 @@ func (p *performance) refuse(ctx context.Context, j *syntax.Job, problem *Proble
 }
 
 // skip ends a job whose `if` is false.
-func (p *performance) skip(ctx context.Context, j *syntax.Job, result schedule.Result) {
+func (p *performance) skip(ctx context.Context, j *syntax.Job, result schedule.Result, note string) {
 	record, err := p.store.CreateJob(ctx, p.newJob(j, nil))
 	if err != nil {
 		p.log.Error("store job", "run", p.run.ID, "job", j.ID, "err", err)
 		return
 	}
+	record.Note = note
 	p.endJob(ctx, &p.run, &record, result, nil)
 }
 

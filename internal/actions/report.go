@@ -105,8 +105,8 @@ func explain(e *journal.Event, problem *Problem) {
 	}
 	e.Message, e.Hint, e.File, e.Line = problem.Message, problem.Hint, problem.File, problem.Line
 	if problem.Step > 0 {
-		e.Data[journal.DataStep] = strconv.Itoa(problem.Step)
-		e.Data["step_name"] = problem.Name
+		// Not DataStep: the event closes the job, it is not about a span of the step's own.
+		e.Data["failed_step"], e.Data["failed_step_name"] = strconv.Itoa(problem.Step), problem.Name
 		e.Message = fmt.Sprintf("step %q: %s", problem.Name, problem.Message)
 	}
 	if len(problem.Tail) > 0 {
@@ -150,7 +150,9 @@ func (a *Actions) endJob(ctx context.Context, r *Run, j *Job, result schedule.Re
 	a.saveJob(ctx, j)
 	message := ""
 	if problem == nil && result != schedule.Success {
-		message = "job " + string(result)
+		if message = j.Note; message == "" {
+			message = "job " + string(result)
+		}
 	}
 	a.tellJob(ctx, r, j, closing[result], message, problem)
 	description := map[schedule.Result]string{schedule.Success: "Successful", schedule.Skipped: "Skipped", schedule.Cancelled: "Cancelled", schedule.Failure: "Failed"}[result]
@@ -245,7 +247,7 @@ func (r *jobReport) Annotate(a command.Annotation) {
 		return // a job's failure tells its errors
 	}
 	data := r.p.runData(&r.p.run)
-	maps.Copy(data, map[string]string{journal.DataJob: r.record.Key, journal.DataStep: strconv.Itoa(a.Step)})
+	maps.Copy(data, map[string]string{journal.DataJob: r.record.Key, "annotated_step": strconv.Itoa(a.Step)})
 	r.p.tell(r.ctx, journal.Event{Repo: r.p.run.Repo, Commit: r.p.run.Commit, Subject: subject(&r.p.run, r.record.Name), Status: journal.StatusInfo,
 		Message: a.Message, File: a.File, Line: a.Line, Data: data})
 }

@@ -234,10 +234,10 @@ func (p *performance) job(j *syntax.Job, status func(string) bool, needs *expr.O
 	case err != nil:
 		return p.refuse(durable, j, &Problem{Message: "if: " + err.Error(), File: p.workflow.File, Line: j.If.Line})
 	case !ok && p.ctx.Err() != nil:
-		p.skip(durable, j, schedule.Cancelled)
+		p.skip(durable, j, schedule.Cancelled, "the run was cancelled before it started")
 		return schedule.Cancelled
 	case !ok:
-		p.skip(durable, j, schedule.Skipped)
+		p.skip(durable, j, schedule.Skipped, whySkipped(j, needs))
 		return schedule.Skipped
 	}
 	if previous := p.previous[strings.ToLower(j.ID)]; len(previous) > 0 && allSucceeded(previous) {
@@ -251,6 +251,19 @@ func (p *performance) job(j *syntax.Job, status func(string) bool, needs *expr.O
 		return p.refuse(durable, j, &Problem{Message: "matrix: " + err.Error(), File: p.workflow.File, Line: j.Strategy.Line})
 	}
 	return p.matrix(j, env, needs, combinations)
+}
+
+// whySkipped says what kept a job from starting.
+func whySkipped(j *syntax.Job, needs *expr.Object) string {
+	for _, n := range j.Needs {
+		v, _ := needs.Get(n)
+		if o, ok := v.(*expr.Object); ok {
+			if result, _ := o.Get("result"); result != string(schedule.Success) {
+				return fmt.Sprintf("it needs %s, which ended as %s", n, result)
+			}
+		}
+	}
+	return "its if is false"
 }
 
 func allSucceeded(jobs []Job) bool {

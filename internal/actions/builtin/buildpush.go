@@ -116,6 +116,9 @@ func buildRequest(ctx context.Context, c *Call) (r BuildRequest, repoDir string,
 	if r.Dockerfile, err = dockerfile(c, repoDir); err != nil {
 		return r, "", err
 	}
+	if err := checkDockerfile(c, r.ContextDir, r.Dockerfile); err != nil {
+		return r, "", err
+	}
 	config, err := readDockerConfig(c.Job.Home)
 	if err != nil {
 		return r, "", err
@@ -269,6 +272,21 @@ func dockerfile(c *Call, repoDir string) (string, error) {
 		return "", c.errorf("move it below the context", "Dockerfile %q is outside of the build context %q", file, repoDir)
 	}
 	return rel, nil
+}
+
+// checkDockerfile refuses a link that leads out of the context: the builder
+// reads the file on this machine, not in the sandbox. A missing file is the
+// builder's to report.
+func checkDockerfile(c *Call, contextDir, file string) (err error) {
+	root, err := os.OpenRoot(contextDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if _, err := root.Stat(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return c.errorf("use a plain file below the context", "Dockerfile %q cannot be used: %w", file, err)
+	}
+	return nil
 }
 
 // maxContext bounds the files of a commit that become a build context.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,7 +47,9 @@ func runMetadata(_ context.Context, c *Call) error {
 			return err
 		}
 		for _, t := range found {
-			tags = append(tags, clean(flavor["prefix"]+t.value+flavor["suffix"]))
+			if tag := clean(flavor["prefix"] + t.value + flavor["suffix"]); !slices.Contains(tags, tag) {
+				tags = append(tags, tag)
+			}
 			latest = latest || t.latest && flavor["latest"] != "false"
 		}
 	}

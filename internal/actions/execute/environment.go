@@ -131,6 +131,9 @@ func (j *job) processEnv(stepEnv *expr.Object, files map[string]string) []string
 	env := map[string]string{"HOME": homeDir, "LANG": "C.UTF-8", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/bash",
 		"XDG_CACHE_HOME": homeDir + "/.cache"}
 	for k, v := range j.Config.ProxyEnv {
+		if v == j.Config.CAFile && v != "" {
+			v = caBundle // the host's path is not there inside
+		}
 		env[k] = v
 		if isProxy(k) { // some programs read only one spelling
 			env[strings.ToLower(k)], env[strings.ToUpper(k)] = v, v

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -44,6 +45,9 @@ type Config struct {
 	Path      string // PATH of steps
 	ToolDir   string // kept tools, shown as RUNNER_TOOL_CACHE; "" for none
 	CAFile    string // certificates that steps trust besides the system's
+	// GoBuildCache is a GOCACHE of this machine's toolchain that the cache of a
+	// repository starts from; "" starts empty. Jobs get a copy, never itself.
+	GoBuildCache string
 	Version   string
 	// KillGrace is the pause between the signals that end a step.
 	KillGrace time.Duration
@@ -198,4 +202,31 @@ func (l layout) create() error {
 		}
 	}
 	return os.Chmod(l.tmp, 0o1777|os.ModeSticky)
+}
+
+// seed copies a Go build cache into the repository's, the first time. The copy
+// appears in one step; of two jobs at once the slower one's is dropped.
+func (l layout) seed(goBuildCache string) error {
+	target := filepath.Join(l.cache, "go-build")
+	if goBuildCache == "" {
+		return nil
+	}
+	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	partial, err := os.MkdirTemp(l.cache, ".go-build-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(partial) }()
+	if err := os.CopyFS(partial, os.DirFS(goBuildCache)); err != nil {
+		return err
+	}
+	if err := os.Chmod(partial, 0o755); err != nil {
+		return err
+	}
+	if err := os.Rename(partial, target); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }

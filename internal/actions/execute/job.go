@@ -63,6 +63,7 @@ type job struct {
 	deadline  context.Context // ends with the job's timeout or its cancellation
 	after     context.Context // of the steps after that
 	stopAfter context.CancelFunc
+	stopHard  func() bool
 	tail      []string
 	place     command.Annotation // first ::error:: of the step
 	stopped   string             // token of ::stop-commands::
@@ -101,6 +102,9 @@ func (j *job) prepare(ctx context.Context) error {
 	if err := j.layout.create(); err != nil {
 		return fmt.Errorf("make the job's folders: %w", err)
 	}
+	if err := j.layout.seed(j.Config.GoBuildCache); err != nil {
+		return fmt.Errorf("copy the Go build cache %s: %w", j.Config.GoBuildCache, err)
+	}
 	var err error
 	for dir, root := range map[string]**os.Root{j.layout.work: &j.files, j.layout.home: &j.home, j.layout.temp: &j.temp} {
 		if *root, err = os.OpenRoot(dir); err != nil {
@@ -116,7 +120,7 @@ func (j *job) prepare(ctx context.Context) error {
 	if j.box, err = sandbox.Start(ctx, j.Config.Self, j.spec()); err != nil {
 		return err
 	}
-	context.AfterFunc(j.plan.Hard, j.box.Close)
+	j.stopHard = context.AfterFunc(j.plan.Hard, j.box.Close)
 	j.steps, j.status = expr.NewObject(), schedule.Success
 	j.github = j.githubContext()
 	j.env = expr.NewObject()
@@ -238,6 +242,9 @@ func (j *job) result() Result {
 func (j *job) close() {
 	if j.stopAfter != nil {
 		j.stopAfter()
+	}
+	if j.stopHard != nil {
+		j.stopHard()
 	}
 	if j.box != nil {
 		j.box.Close()

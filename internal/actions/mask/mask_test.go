@@ -80,9 +80,8 @@ func FuzzMask(f *testing.F) {
 		m.Add(secret)
 		got := through(m, text[:cut], text[cut:])
 		for _, form := range m.forms {
-			if strings.Contains(strings.ReplaceAll(got, Stars, "\x00"), form) && !strings.Contains(Stars+Stars, form) {
-				// Only stars themselves may complete a form.
-				if !strings.Contains(form, "*") {
+			for piece := range strings.SplitSeq(got, Stars) {
+				if !strings.Contains(form, "*") && strings.Contains(piece, form) {
 					t.Fatalf("%q is seen in %q", form, got)
 				}
 			}

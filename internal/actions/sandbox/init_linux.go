@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	ossignal "os/signal"
+	goruntime "runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -20,7 +21,11 @@ const stage2 = "run"
 // Main is the whole program of a sandbox's init process (PID 1 inside). It
 // returns the exit code; the caller exits with it.
 func Main() int {
-	control, err := openChannel(os.NewFile(controlFD, "control"))
+	file := os.NewFile(controlFD, "control")
+	// The second stage inherits the descriptor: it must not be closed by the
+	// garbage collector in the middle of the first.
+	defer goruntime.KeepAlive(file)
+	control, err := openChannel(file)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lockstep-sandbox is started by lockstep, not by hand:", err)
 		return 2

@@ -183,6 +183,29 @@ func TestCancelEndsTheStepAndCloseEndsTheJob(t *testing.T) {
 	}
 }
 
+func TestALostSupervisorEndsTheJob(t *testing.T) {
+	s := start(t)
+	sh(t, s, "setsid sleep 300 & echo")
+	children := processesBelow(t, s.PID())
+	if len(children) == 0 {
+		t.Fatal("no process to look for")
+	}
+	_ = s.control.conn.Close() // as when the supervisor is killed
+	select {
+	case <-s.gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("init goes on without its supervisor")
+	}
+	for _, pid := range children {
+		if err := syscall.Kill(pid, 0); err == nil {
+			t.Errorf("process %d outlived its supervisor", pid)
+		}
+	}
+	if _, err := s.Exec(t.Context(), Command{Args: []string{"true"}, Env: env, Dir: "/"}); err == nil {
+		t.Error("a lost sandbox runs commands")
+	}
+}
+
 // processesBelow lists the descendants of pid.
 func processesBelow(t *testing.T, pid int) []int {
 	t.Helper()

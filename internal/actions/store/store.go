@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
@@ -244,6 +243,43 @@ func (s *Store) SaveRun(ctx context.Context, r Run) error {
 	return nil
 }
 
+// Prune deletes the runs that have ended, except the newest keep, and returns
+// the IDs of those deleted. Their numbers are not used again, for the newest
+// run of each workflow stays.
+func (s *Store) Prune(ctx context.Context, keep int) (ids []int64, err error) {
+	err = s.update(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `select id from run where status = 'completed'
+			and id not in (select id from run order by id desc limit ?)
+			and id not in (select max(id) from run group by repo, file)`, keep)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			for _, statement := range []string{`delete from job where run_id = ?`, `delete from run where id = ?`} {
+				if _, err := tx.ExecContext(ctx, statement, id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delete old runs: %w", err)
+	}
+	return ids, nil
+}
+
 // Run returns one run with the jobs of its current attempt.
 func (s *Store) Run(ctx context.Context, id int64) (Run, error) {
 	runs, err := s.queryRuns(ctx, `select body from run where id = ?`, id)
@@ -256,110 +292,6 @@ func (s *Store) Run(ctx context.Context, id int64) (Run, error) {
 	r := runs[0]
 	r.Jobs, err = s.Jobs(ctx, id, r.Attempt)
 	return r, err
-}
-
-// Filter selects runs; zero fields select everything.
-type Filter struct {
-	Repo     string
-	File     string // path or base name of the workflow
-	Commit   string // full id or prefix
-	Ref      string
-	Event    string
-	Status   string // of Status or Conclusion
-	Before   int64  // only IDs below
-	Limit    int    // default 30, at most 1000
-	Offset   int
-	NotEnded bool // only those that are not completed; oldest first
-}
-
-// Runs lists runs without their jobs, newest first.
-func (s *Store) Runs(ctx context.Context, f Filter) ([]Run, error) {
-	where, args := f.where()
-	limit := f.Limit
-	if limit <= 0 {
-		limit = 30
-	}
-	order := "desc"
-	if f.NotEnded {
-		order = "asc"
-	}
-	args = append(args, min(limit, 1000), f.Offset)
-	return s.queryRuns(ctx, `select body from run`+where+` order by id `+order+` limit ? offset ?`, args...)
-}
-
-// Count is how many runs a filter selects, without its page.
-func (s *Store) Count(ctx context.Context, f Filter) (int, error) {
-	where, args := f.where()
-	var n int
-	if err := s.db.QueryRowContext(ctx, `select count(*) from run`+where, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count runs: %w", err)
-	}
-	return n, nil
-}
-
-func (f Filter) where() (string, []any) {
-	var conds []string
-	var args []any
-	add := func(cond string, values ...any) {
-		conds = append(conds, cond)
-		args = append(args, values...)
-	}
-	if f.Repo != "" {
-		add("repo = ? collate nocase", f.Repo)
-	}
-	if f.File != "" {
-		add("(file = ? or file = ?)", f.File, ".github/workflows/"+f.File)
-	}
-	if f.Commit != "" {
-		add("commit_id >= ? and commit_id < ?", f.Commit, f.Commit+"~")
-	}
-	if f.Ref != "" {
-		add("json_extract(body, '$.ref') = ?", f.Ref)
-	}
-	if f.Event != "" {
-		add("json_extract(body, '$.event') = ?", f.Event)
-	}
-	if f.Status != "" {
-		add("(status = ? or json_extract(body, '$.conclusion') = ?)", f.Status, f.Status)
-	}
-	if f.Before > 0 {
-		add("id < ?", f.Before)
-	}
-	if f.NotEnded {
-		add("status != 'completed'")
-	}
-	if len(conds) == 0 {
-		return "", nil
-	}
-	return " where " + strings.Join(conds, " and "), args
-}
-
-func (s *Store) queryRuns(ctx context.Context, query string, args ...any) ([]Run, error) {
-	return queryBodies[Run](ctx, s.db, query, args...)
-}
-
-func queryBodies[T any](ctx context.Context, db *sql.DB, query string, args ...any) ([]T, error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read runs: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []T
-	for rows.Next() {
-		var body []byte
-		var v T
-		if err := rows.Scan(&body); err != nil {
-			return nil, fmt.Errorf("read runs: %w", err)
-		}
-		if err := json.Unmarshal(body, &v); err != nil {
-			return nil, fmt.Errorf("read runs: %w", err)
-		}
-		out = append(out, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read runs: %w", err)
-	}
-	return out, nil
 }
 
 // CreateJob stores a new job and returns it with its ID.

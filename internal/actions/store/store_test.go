@@ -60,6 +60,33 @@ func TestAnEventStartsAWorkflowOnce(t *testing.T) {
 	}
 }
 
+func TestPruneKeepsTheNewest(t *testing.T) {
+	s := open(t, t.TempDir())
+	for i := range 6 {
+		r := Run{Repo: "o/r", File: "a.yml", Status: Completed}
+		if i == 0 {
+			r.File = "rare.yml"
+		}
+		if i == 1 {
+			r.Status = Queued
+		}
+		created, err := s.CreateRun(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CreateJob(t.Context(), Job{RunID: created.ID, Attempt: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := s.Prune(t.Context(), 2)
+	if err != nil || len(ids) != 2 || ids[0] != 3 || ids[1] != 4 {
+		t.Errorf("deleted %v %v", ids, err)
+	}
+	if jobs, _ := s.Jobs(t.Context(), 3, 1); len(jobs) != 0 {
+		t.Errorf("jobs are left: %v", jobs)
+	}
+}
+
 func TestSecretsAreEncryptedAtRest(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
