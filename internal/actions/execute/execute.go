@@ -48,7 +48,7 @@ type Config struct {
 	// GoBuildCache is a GOCACHE of this machine's toolchain that the cache of a
 	// repository starts from; "" starts empty. Jobs get a copy, never itself.
 	GoBuildCache string
-	Version   string
+	Version      string
 	// KillGrace is the pause between the signals that end a step.
 	KillGrace time.Duration
 }
