@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES = $(shell go list ./... | grep -v /internal/cluster/hyperkube)
 export CGO_ENABLED ?= 0
 
-.PHONY: up down build bundle deps test unit race story bench lint fmt clean help
+.PHONY: up down build bundle gocache deps test unit race story bench lint fmt clean help
 
 up: build ## build, start the platform and run the example through the loop
 	@$(BIN) up --example storefront --example-dir storefront
@@ -17,13 +17,16 @@ up: build ## build, start the platform and run the example through the loop
 down: ## stop the platform and remove everything but its state
 	@$(BIN) down
 
-build: bundle ## bin/lockstep
+build: bundle gocache ## bin/lockstep
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=u=rwX,go=rX --exclude=.terraform \
 		-cf internal/cli/storefront/template/storefront.tar -C examples/storefront .
 	@go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/lockstep
 
 bundle: deps ## the programs that lockstep carries: Kubernetes, containerd, runc, BuildKit, CNI
 	@go run ./internal/bundle/build
+
+gocache: ## Go's standard library, compiled once: what the first workflow jobs and image builds start from
+	@./scripts/gocache.sh bin/gocache
 
 deps: ## the Debian packages that building and running need
 	@./scripts/deps.sh

@@ -144,8 +144,11 @@ func (c Config) ServiceRange() netip.Prefix { return netip.PrefixFrom(c.addr(128
 // APIServerURL is where clients on this machine and on the node reach Kubernetes.
 func (c Config) APIServerURL() string { return "https://" + c.NodeAddr().String() + ":6443" }
 
-// NetNS is the path of the platform's network namespace.
-func (c Config) NetNS() string { return filepath.Join("/run/netns", "lockstep-"+c.Name) }
+// NetNS is the path of the platform's network namespace. It is not in
+// /run/netns: iproute2 mounts that folder over itself when it is first used,
+// which would hide a namespace that is there already. Enter it with
+// `nsenter --net=<path>`.
+func (c Config) NetNS() string { return filepath.Join(c.withDefaults().RunDir, "netns") }
 
 // CgroupRoot is the cgroup below which all pods live, as kubelet names it.
 func (c Config) CgroupRoot() string { return "/lockstep-" + c.Name }

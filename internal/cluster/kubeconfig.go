@@ -43,7 +43,7 @@ func (c Config) writeKubeconfigs() error {
 
 // contextName is the name of the platform's context in the user's kubeconfig.
 func (c Config) contextName() string {
-	if c.Name == "default" {
+	if c.Name == "lockstep" {
 		return "lockstep"
 	}
 	return "lockstep-" + c.Name

@@ -19,7 +19,7 @@ const marker = "lockstep"
 
 // MergeContext adds the platform's cluster, user and context to the
 // kubeconfig file at path, named "lockstep" (or "lockstep-<name>" when the
-// platform's name is not "default"), and makes it the current context. Other
+// platform's name is not "lockstep"), and makes it the current context. Other
 // entries, also ones it does not know, stay as they are. An entry of the same
 // name that is not ours is an error. It returns the context's name.
 func MergeContext(ctx context.Context, cfg Config, path string) (string, error) {

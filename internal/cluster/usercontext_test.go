@@ -42,7 +42,7 @@ func withAdmin(t *testing.T, name string) Config {
 }
 
 func TestMergeAndRemoveContext(t *testing.T) {
-	cfg := withAdmin(t, "default")
+	cfg := withAdmin(t, "lockstep")
 	other := withAdmin(t, "demo")
 	path := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(path, []byte(someKubeconfig), 0o640); err != nil {
@@ -93,7 +93,7 @@ func TestMergeAndRemoveContext(t *testing.T) {
 }
 
 func TestMergeContextNewFile(t *testing.T) {
-	cfg := withAdmin(t, "default")
+	cfg := withAdmin(t, "lockstep")
 	path := filepath.Join(t.TempDir(), "dir", "config")
 	if err := RemoveContext(t.Context(), cfg, path); err != nil {
 		t.Fatalf("remove from a missing file: %v", err)
@@ -110,7 +110,7 @@ func TestMergeContextNewFile(t *testing.T) {
 }
 
 func TestMergeContextRefuses(t *testing.T) {
-	cfg := withAdmin(t, "default")
+	cfg := withAdmin(t, "lockstep")
 	for name, body := range map[string]string{
 		"somebody's context": strings.ReplaceAll(someKubeconfig, "work", "lockstep"),
 		"somebody's cluster": strings.Replace(someKubeconfig, "- name: work\n  cluster", "- name: lockstep\n  cluster", 1),
@@ -150,7 +150,7 @@ func FuzzKubeconfigEdit(f *testing.F) {
 		if err := os.WriteFile(path, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := RemoveContext(t.Context(), Config{Name: "default"}, path); err != nil {
+		if err := RemoveContext(t.Context(), Config{Name: "lockstep"}, path); err != nil {
 			if after, _ := os.ReadFile(path); string(after) != string(body) {
 				t.Errorf("changed in spite of %v", err)
 			}

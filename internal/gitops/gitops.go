@@ -156,14 +156,11 @@ func clientFor(config *rest.Config) (*http.Client, *rest.Config, error) {
 // Ready is closed when the CRDs are there and Applications are being handled.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
-// Run installs the CRDs, the namespace and the default project, and works
-// until ctx ends.
+// Run installs the CRDs, the namespace and the default project as soon as the
+// cluster takes them, and works until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
-	if err := e.install(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if !e.installUntilDone(ctx) {
+		return nil
 	}
 	go func() {
 		select {
@@ -173,6 +170,25 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}()
 	return e.controller.Run(ctx)
+}
+
+// installUntilDone repeats install until the cluster takes it, for an API server
+// may be starting, or be gone for a while. It returns false when ctx ended first.
+func (e *Engine) installUntilDone(ctx context.Context) bool {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := e.install(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			e.deps.Log.Warn("the cluster did not take the kinds of Applications; trying again", "error", err, "after", wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // Applications is the door for the server and the command line.

@@ -59,6 +59,9 @@ type Config struct {
 	StartTimeout time.Duration
 	// CacheBytes bounds the build cache on disk. 0 means 10 GB.
 	CacheBytes int64
+	// GoBuildCache is a GOCACHE of the Go toolchain that the golang image was
+	// made of; Warm copies it instead of compiling. "" for none.
+	GoBuildCache string
 	// Snapshotter is "overlayfs" or "native"; "" tries overlayfs first.
 	Snapshotter string
 }

@@ -24,13 +24,22 @@ RUN --mount=type=cache,target=/root/.cache/go-build \
     done
 `
 
+// copyDockerfile fills the same cache mount from the build context, which is a
+// GOCACHE of the same toolchain: keys of the cache are hashes of what was
+// compiled, so entries that do not fit are never used.
+const copyDockerfile = `FROM %s
+RUN --mount=type=cache,target=/root/.cache/go-build --mount=type=bind,target=/seed \
+    cp -a /seed/. /root/.cache/go-build/
+`
+
 // warmName holds the image that was warmed up for last.
 const warmName = "warm"
 
 // Warm compiles the standard library of the Go image (its reference with
 // digest) into the build cache, so that the first build of a Go program takes
-// seconds. Run it in the background: the first time it keeps one core busy for
-// one to two minutes; it returns at once when it was done for the same image.
+// seconds. With [Config].GoBuildCache that is a copy, which takes seconds. Else
+// run it in the background: the first time it keeps one core busy for one to
+// two minutes. It returns at once when it was done for the same image.
 func (b *Builder) Warm(ctx context.Context, golang string) error {
 	stamp := filepath.Join(b.cfg.Dir, warmName)
 	done, err := os.ReadFile(stamp)
@@ -48,13 +57,18 @@ func (b *Builder) Warm(ctx context.Context, golang string) error {
 		return fmt.Errorf("warm up build cache: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // one small file in the temporary directory
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), fmt.Appendf(nil, warmDockerfile, golang), 0o600); err != nil {
+	recipe, source := warmDockerfile, dir
+	if b.cfg.GoBuildCache != "" {
+		recipe, source = copyDockerfile, b.cfg.GoBuildCache
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), fmt.Appendf(nil, recipe, golang), 0o600); err != nil {
 		return fmt.Errorf("warm up build cache: %w", err)
 	}
 	p, err := newPlan(Request{ContextDir: dir})
 	if err != nil {
 		return fmt.Errorf("warm up build cache: %w", err)
 	}
+	p.req.ContextDir = source
 	p.keep = true
 	if _, _, err := b.solve(ctx, p, io.Discard); err != nil {
 		return fmt.Errorf("warm up build cache: %w", err)

@@ -204,7 +204,7 @@ func nodeName(cfg Config) string {
 func (s *system) newImage(buildkitd, runc, netns, mirror, proxy string) (*image.Builder, error) {
 	return image.New(image.Config{
 		Dir: s.cfg.path("image"), Buildkitd: buildkitd, Runc: runc, NetNS: netns,
-		RegistryMirror: mirror, Proxy: proxy, CAFile: s.cfg.path("ca", "ca.crt"),
+		RegistryMirror: mirror, Proxy: proxy, CAFile: s.cfg.path("ca", "ca.crt"), GoBuildCache: s.cfg.goBuildCache(),
 	}, image.Deps{Log: s.named("image"), Journal: s.journal})
 }
 

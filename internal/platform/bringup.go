@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/lockstep-gitops/lockstep/internal/actions"
 	"github.com/lockstep-gitops/lockstep/internal/bundle"
 	"github.com/lockstep-gitops/lockstep/internal/cli/environment"
 	"github.com/lockstep-gitops/lockstep/internal/cluster"
@@ -70,6 +70,11 @@ func (s *system) bringUp(ctx context.Context, start starter) error {
 	}); err != nil {
 		return err
 	}
+	seeded := make(chan []baseimage.Image, 1)
+	start("base images", func(ctx context.Context) error {
+		seeded <- s.seed(ctx)
+		return nil
+	})
 	if err := s.await(ctx, "git host", s.forge.Ready(), s.cfg.URL("github.localhost")); err != nil {
 		return err
 	}
@@ -80,7 +85,17 @@ func (s *system) bringUp(ctx context.Context, start starter) error {
 	if err := up(ctx, start, programs); err != nil {
 		return err
 	}
-	start("base images", s.seed)
+	if err := s.step(ctx, "base images", func(ctx context.Context) (string, error) {
+		select {
+		case images := <-seeded:
+			start("warm-up", func(ctx context.Context) error { s.warm(ctx, images); return nil })
+			return describeImages(images), nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}); err != nil {
+		return err
+	}
 	s.ready.Store(true)
 	if s.onReady != nil {
 		s.onReady()
@@ -109,7 +124,7 @@ func (s *system) bringUpNode(ctx context.Context, start starter, programs bundle
 	start("node", node.Run)
 
 	host := config.HostAddr()
-	builder, err := s.newImage(programs.Buildkitd, programs.Runc, config.NetNS(), host.String()+":80", "http://"+host.String())
+	builder, err := s.newImage(programs.Buildkitd, programs.Runc, config.NetNS(), host.String()+":80", "http://"+host.String()+":80")
 	if err != nil {
 		return err
 	}
@@ -214,7 +229,7 @@ func (s *system) leaveSheet(ctx context.Context, kubeconfig string) error {
 	sheet := environment.Sheet{
 		Name: s.cfg.Name, Context: s.cfg.Context(), Page: s.cfg.URL("localhost"),
 		Forge: s.cfg.URL("github.localhost"), ForgeAPI: s.cfg.URL("api.github.localhost"),
-		Registry: "localhost:" + portOf(s.cfg), Proxy: s.cfg.URL("127.0.0.1"), CABundle: s.cfg.path("ca", "bundle.pem"),
+		Registry: "localhost:" + portOf(s.cfg), Proxy: s.cfg.Proxy(), CABundle: s.cfg.path("ca", "bundle.pem"),
 		Kubeconfig: kubeconfig, TenantID: TenantID, SubscriptionID: SubscriptionID, Region: Region,
 		ClientID: owner.ClientID, ClientSecret: owner.ClientSecret, OIDCIssuer: issuer,
 		ForgeUser: forgeUser, ForgeToken: token,
@@ -226,10 +241,9 @@ func (s *system) leaveSheet(ctx context.Context, kubeconfig string) error {
 	return writeFile(s.cfg.path(environment.FileName), data, 0o600)
 }
 
-// seed makes the base images that builds start from, and compiles the standard
-// library for them, in the background. A machine that cannot make them still
-// runs; builds then say which image is missing.
-func (s *system) seed(ctx context.Context) error {
+// seed makes the base images that builds start from. A machine that cannot make
+// them still runs; builds then say which image is missing.
+func (s *system) seed(ctx context.Context) []baseimage.Image {
 	log := s.named("base images")
 	goroot := ""
 	if out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output(); err == nil {
@@ -237,21 +251,49 @@ func (s *system) seed(ctx context.Context) error {
 	}
 	images, err := baseimage.Seed(ctx, baseimage.Config{Dir: s.cfg.path("base-images"), GOROOT: goroot},
 		baseimage.Deps{Log: log, Transport: s.registry.Transport()})
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		log.Warn("not every base image could be made", "error", err)
 	}
+	return images
+}
+
+func describeImages(images []baseimage.Image) string {
+	var names []string
 	for _, made := range images {
-		if len(made.Tags) == 0 || !strings.Contains(made.Tags[0], "/golang:") || runtime.NumCPU() < 2 {
+		if len(made.Tags) > 0 {
+			names = append(names, made.Tags[0])
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// quiet is how long no workflow may have run before the machine counts as idle.
+const quiet = time.Minute
+
+// warm brings Go's standard library into the build cache, so that the first
+// build of a Go program takes seconds. Where it is not there compiled, that
+// waits until the machine is idle.
+func (s *system) warm(ctx context.Context, images []baseimage.Image) {
+	log := s.named("base images")
+	for since := time.Now(); s.cfg.goBuildCache() == "" && time.Since(since) < quiet; {
+		if active, err := s.actions.Runs(ctx, actions.Filter{NotEnded: true, Limit: 1}); err != nil || len(active) > 0 {
+			since = time.Now()
+		}
+		select {
+		case <-time.After(5 * time.Second):
+		case <-ctx.Done():
+			return
+		}
+	}
+	for _, made := range images {
+		if len(made.Tags) == 0 || !strings.Contains(made.Tags[0], "/golang:") {
 			continue
 		}
-		if err := s.node.builder().Warm(ctx, strings.SplitN(made.Tags[0], ":", 2)[0]+"@"+made.Digest); err != nil && ctx.Err() == nil {
+		reference := made.Tags[0][:strings.LastIndex(made.Tags[0], ":")] + "@" + made.Digest
+		if err := s.node.builder().Warm(ctx, reference); err != nil && ctx.Err() == nil {
 			log.Warn("the build cache was not warmed up; the first build takes longer", "error", err)
 		}
 	}
-	return nil
 }
 
 // awaitAPI waits until the apiserver answers that it is ready. What answers

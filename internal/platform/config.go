@@ -67,6 +67,16 @@ func (c Config) path(elem ...string) string {
 	return filepath.Join(append([]string{c.Dir()}, elem...)...)
 }
 
+// goBuildCache is the compiled standard library that `make build` leaves beside
+// the program; "" when there is none.
+func (c Config) goBuildCache() string {
+	dir := filepath.Join(filepath.Dir(c.Self), "gocache")
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return ""
+	}
+	return dir
+}
+
 // Context is the name of the kubeconfig context.
 func (c Config) Context() string {
 	if c.Name == DefaultName {
@@ -83,6 +93,10 @@ func (c Config) URL(host string) string {
 	}
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
 }
+
+// Proxy is the address of the front door as a proxy. Its port is always named:
+// clients differ in what they take for the default of a proxy.
+func (c Config) Proxy() string { return "http://127.0.0.1:" + strconv.Itoa(c.Port) }
 
 // Validate says what is wrong with the configuration and what to write instead.
 func (c Config) Validate() error {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/cluster"
-	"github.com/lockstep-gitops/lockstep/internal/process"
+	"github.com/lockstep-gitops/lockstep/internal/image"
 )
 
 // Down ends the platform, with or without a live supervisor, and leaves nothing
@@ -43,7 +43,7 @@ func Down(ctx context.Context, cfg Config, note func(string)) error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, process.EndLeftover(cfg.path("image", "buildkitd.pid")))
+	errs = append(errs, image.Sweep(cfg.path("image")))
 	if cfg.UserKubeconfig != "" {
 		errs = append(errs, removeContext(ctx, cfg))
 	}

@@ -23,7 +23,7 @@ func (s *system) newActions() (*actions.Actions, error) {
 	return actions.New(actions.Config{
 		Dir: s.cfg.path("actions"), Self: s.cfg.Self, StateDir: s.cfg.StateDir, Version: s.cfg.Version,
 		ServerURL: s.cfg.URL("github.localhost"), APIURL: s.cfg.URL("api.github.localhost"),
-		ProxyEnv: gateway.Env(s.cfg.URL("127.0.0.1"), bundle), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath,
+		ProxyEnv: gateway.Env(s.cfg.Proxy(), bundle), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath, GoBuildCache: s.cfg.goBuildCache(),
 	}, actions.Deps{
 		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge},
 		Builder: builds{s}, Statuses: statuses{s.forge}, Registry: s.gateway.Transport(),

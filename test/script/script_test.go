@@ -75,7 +75,11 @@ func TestStories(t *testing.T) {
 // an environment that knows nothing of the machine's user.
 func setup(env *testscript.Env, bin string) error {
 	name := fmt.Sprintf("t%d", time.Now().UnixNano()%1e8)
-	state := filepath.Join(env.WorkDir, "state")
+	// A short path of its own: the node's sockets lie below it.
+	state, err := os.MkdirTemp("/tmp", "ls")
+	if err != nil {
+		return err
+	}
 	for key, value := range map[string]string{
 		"LOCKSTEP":           bin,
 		"LOCKSTEP_NAME":      name,
@@ -103,6 +107,7 @@ func setup(env *testscript.Env, bin string) error {
 			cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(env.WorkDir, "kubeconfig"))
 			_ = cmd.Run()
 		}
+		_ = os.RemoveAll(state)
 	})
 	return nil
 }

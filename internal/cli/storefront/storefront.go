@@ -136,13 +136,10 @@ func (r *run) repository(ctx context.Context, note func(string)) error {
 	if err := r.github.ensureRepository(ctx, owner, name); err != nil {
 		return err
 	}
-	note("variable REGISTRY")
-	if err := r.github.setVariable(ctx, repo, "REGISTRY", r.resources.RegistryHost); err != nil {
-		return err
-	}
-	note("secrets REGISTRY_USERNAME, REGISTRY_PASSWORD")
+	note("variables REGISTRY and REGISTRY_USERNAME, secret REGISTRY_PASSWORD")
 	return errors.Join(
-		r.github.setSecret(ctx, repo, "REGISTRY_USERNAME", r.resources.RegistryUser),
+		r.github.setVariable(ctx, repo, "REGISTRY", r.resources.RegistryHost),
+		r.github.setVariable(ctx, repo, "REGISTRY_USERNAME", r.resources.RegistryUser),
 		r.github.setSecret(ctx, repo, "REGISTRY_PASSWORD", r.resources.RegistryPassword))
 }
 
@@ -215,6 +212,10 @@ func (r *run) ready(ctx context.Context, note func(string)) error {
 		return err
 	}
 	if r.result.App, err = r.appURL(ctx); err != nil {
+		return err
+	}
+	// The workflow has pushed its pin: the next push starts from there.
+	if err := r.copy.pull(ctx); err != nil {
 		return err
 	}
 	note(r.result.App)

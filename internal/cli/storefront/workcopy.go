@@ -160,6 +160,13 @@ func (w workcopy) push(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
+// pull brings the working copy up to date, without touching what the user has
+// changed since.
+func (w workcopy) pull(ctx context.Context) error {
+	_, err := w.git(ctx, "pull", "--quiet", "--ff-only")
+	return err
+}
+
 func (w workcopy) git(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir}, args...)...)
 	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
