@@ -12,6 +12,10 @@ make --no-print-directory lint
 echo "== example"
 (cd examples/storefront && go vet ./... && go test ./...)
 
+# The tests of single boxes that need real programs find them here.
+export LOCKSTEP_HYPERKUBE=$PWD/bin/payload/hyperkube
+export LOCKSTEP_TEST_BUILDKITD=$PWD/bin/payload/buildkitd LOCKSTEP_TEST_RUNC=$PWD/bin/payload/runc
+
 echo "== packages, with the race detector"
 CGO_ENABLED=1 go test -race -timeout 20m "${unit[@]}"
 

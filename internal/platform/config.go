@@ -131,6 +131,9 @@ func (c Config) Remembered() (Config, error) {
 	if c.Kubeconfig == "" {
 		c.Kubeconfig = old.Kubeconfig
 	}
+	if c.UserKubeconfig == "" {
+		c.UserKubeconfig = old.UserKubeconfig
+	}
 	return c, nil
 }
 

@@ -44,7 +44,7 @@ func Down(ctx context.Context, cfg Config, note func(string)) error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, image.Sweep(cfg.path("image")))
-	if cfg.UserKubeconfig != "" {
+	if cfg.UserKubeconfig != "" && cfg.Kubeconfig == "" {
 		errs = append(errs, removeContext(ctx, cfg))
 	}
 	return errors.Join(errs...)

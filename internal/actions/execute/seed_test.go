@@ -1,0 +1,60 @@
+package execute
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func TestSeedCopiesOnceAndNeverLendsTheOriginal(t *testing.T) {
+	original := t.TempDir()
+	entry := filepath.Join(original, "ab", "entry-d")
+	if err := os.MkdirAll(filepath.Dir(entry), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(entry, []byte("compiled"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l := layout{cache: t.TempDir()}
+	var wg sync.WaitGroup
+	for range 4 { // jobs of one repository that start together
+		wg.Go(func() {
+			if err := l.seed(original); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	copied := filepath.Join(l.cache, "go-build", "ab", "entry-d")
+	if got, err := os.ReadFile(copied); err != nil || string(got) != "compiled" {
+		t.Fatalf("copy holds %q, %v", got, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(l.cache, ".go-build-*")); len(left) > 0 {
+		t.Errorf("partial copies are left: %v", left)
+	}
+
+	// What a job writes stays its own, and a later job keeps it.
+	if err := os.WriteFile(copied, []byte("changed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.seed(original); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(copied); string(got) != "changed" {
+		t.Errorf("the second seed replaced the cache: %q", got)
+	}
+	if got, _ := os.ReadFile(entry); string(got) != "compiled" {
+		t.Errorf("a job changed the original: %q", got)
+	}
+}
+
+func TestSeedWithoutCacheLeavesNothing(t *testing.T) {
+	l := layout{cache: t.TempDir()}
+	if err := l.seed(""); err != nil {
+		t.Fatal(err)
+	}
+	if entries, _ := os.ReadDir(l.cache); len(entries) > 0 {
+		t.Errorf("the cache holds %v", entries)
+	}
+}
