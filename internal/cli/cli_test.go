@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,14 @@ func TestOutputs(t *testing.T) {
 		"run_view_nonsense": {"run view seventy", 1},
 		"run_cancel":        {"run cancel 1", 0},
 		"run_rerun":         {"run rerun 1 --failed", 0},
+		"image_list":        {"image list", 0},
+		"image_list_name":   {"image list -o name", 0},
+		"image_list_json":   {"image list -o json", 0},
+		"image_import":      {"image import testdata/image.tar docker.io/library/redis:7", 0},
+		"image_import_json": {"image import testdata/image.tar docker.io/library/redis:7 -o json", 0},
+		"image_import_none": {"image import nothing.tar docker.io/library/redis:7", 1},
+		"image_import_swap": {"image import redis:7 testdata/image.tar", 1},
+		"image_import_args": {"image import testdata/image.tar", 1},
 		"secret_list":       {"secret list", 0},
 		"secret_set":        {"secret set storefront-kv/db-password hunter2", 0},
 		"secret_set_empty":  {"secret set storefront-kv/db-password -", 1},
@@ -179,6 +188,9 @@ func TestOutputs(t *testing.T) {
 			golden(t, name, fmt.Sprintf("$ lockstep %s\n%s", tc.args, mark(r)))
 		})
 	}
+	if file, err := filepath.Abs("testdata/image.tar"); err != nil || !slices.Contains(m.Calls(), "import docker.io/library/redis:7 from "+file) {
+		t.Errorf("the platform was not asked to import %s (%v)", file, err)
+	}
 	for _, call := range m.Calls() {
 		if strings.Contains(call, "hunter2") {
 			t.Error("a secret's value is recorded: ", call)
@@ -193,6 +205,26 @@ func TestLogsOfAllComponentsFollow(t *testing.T) {
 		if r.code != 0 || !strings.Contains(r.out, want) {
 			t.Errorf("exit code %d, no %q in\n%s%s", r.code, want, r.out, r.err)
 		}
+	}
+}
+
+func TestImagesThatCannotBeImportedOrListed(t *testing.T) {
+	m := newMachine(t)
+	m.Images = nil
+	m.ImportError = &server.Problem{Status: 422, Title: "the image was not imported", Detail: "it is neither this nor that", Hint: "docker save"}
+	m.start(t)
+	if r := m.run(t.Context(), "image", "import", "testdata/image.tar", "redis:7"); r.code != 1 || r.out != "" ||
+		r.err != "error: the image was not imported\n  why: it is neither this nor that\n  try: docker save\n" {
+		t.Errorf("import: exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	if r := m.run(t.Context(), "image", "import", "testdata/image.tar", ""); r.code != 1 || !strings.Contains(r.err, "the reference is empty") {
+		t.Errorf("import without a name: exit code %d\n%s", r.code, r.err)
+	}
+	if r := m.run(t.Context(), "image", "list"); r.code != 0 || !strings.Contains(r.out, "There are no images") {
+		t.Errorf("list: exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	if r := m.run(t.Context(), "image", "list", "-o", "json"); r.out != "[]\n" {
+		t.Errorf("list as JSON: %q", r.out)
 	}
 }
 

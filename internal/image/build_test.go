@@ -251,7 +251,9 @@ func TestBrokenInput(t *testing.T) {
 	}{
 		{name: "unknown instruction", dockerfile: "FROM busybox\n\nRUNN true\n", line: 3, message: "unknown instruction: RUNN"},
 		{name: "failing step", dockerfile: "FROM busybox\nRUN echo the reason; exit 3\n", line: 2, message: "the reason"},
-		{name: "missing file", dockerfile: "FROM busybox\nCOPY nothing.txt /\n", line: 2, message: "nothing.txt", hint: ".dockerignore"},
+		{name: "missing file", dockerfile: "FROM busybox\nCOPY nothing.txt /\n", line: 2, message: `"/nothing.txt" is not in the build context`, hint: ".dockerignore"},
+		{name: "missing file of a stage", dockerfile: "FROM busybox AS made\nRUN true\nFROM scratch\nCOPY --from=made /out/app /\n", line: 4,
+			message: `"/out/app" is not in the stage or image "made"`, hint: "the steps of made make it"},
 		{name: "missing base image", dockerfile: "ARG X=1\nFROM python:3.13-slim\n", line: 2,
 			message: "the base image python:3.13-slim is not on this machine", hint: "lockstep image import <file.tar> docker.io/library/python:3.13-slim"},
 		{name: "base image that nobody pushed", dockerfile: "FROM " + acr + "/base:v7\n", line: 1, req: image.Request{Credentials: ci},

@@ -57,13 +57,32 @@ func (b *Builder) explain(p plan, w *watch, err error) error {
 	case strings.Contains(text, "failed to authorize") || strings.Contains(text, "401 Unauthorized"):
 		e.Hint = "log in to the registry before the build, with docker/login-action or azure/docker-login"
 	case strings.Contains(text, "failed to calculate checksum") && strings.Contains(text, "not found"):
-		e.Hint = "the path is looked up in the build context; check `context`, the spelling and .dockerignore"
+		explainPath(e, text)
 	case strings.Contains(text, "exec format error"):
 		e.Hint = "the step's program is for another architecture; use `FROM --platform=$BUILDPLATFORM` and cross-compile"
 	case networkTrouble.MatchString(strings.Join(w.allOutput(), "\n")):
 		e.Hint = "the step needs the network; without internet use files from the repository (vendored modules) or a base image that has them"
 	}
 	return e
+}
+
+// missingPath finds the path that a COPY, ADD or mount did not find.
+var missingPath = regexp.MustCompile(`failed to calculate checksum of ref \S+: ("[^\n]*"): not found`)
+
+// copiedFrom finds the stage or image that an instruction takes files from.
+var copiedFrom = regexp.MustCompile(`(?:--|,)from=([^\s,]+)`)
+
+// explainPath says where a path was looked for.
+func explainPath(e *BuildError, text string) {
+	place := "the build context"
+	e.Hint = "the path is looked up in the build context; check `context`, the spelling and .dockerignore"
+	if from := copiedFrom.FindStringSubmatch(e.Instruction); from != nil {
+		place = fmt.Sprintf("the stage or image %q", from[1])
+		e.Hint = "check the spelling, and that the steps of " + from[1] + " make it"
+	}
+	if path := missingPath.FindStringSubmatch(text); path != nil {
+		e.Message = path[1] + " is not in " + place
+	}
 }
 
 // missingImage finds the image whose manifest could not be had.

@@ -110,7 +110,7 @@ func (s *system) newServer(ctx context.Context) (err error) {
 	}
 	s.server, err = server.New(server.Config{Socket: s.cfg.Socket(), Token: token, Page: page}, server.Deps{
 		Log: s.named("server"), Journal: s.journal, Platform: s.describe,
-		Apps: apps{s}, Runs: runs{s.actions}, Components: components{s}, Secrets: secrets{s}, Shutdown: s.stop,
+		Apps: apps{s}, Runs: runs{s.actions}, Components: components{s}, Secrets: secrets{s}, Images: images{s.registry}, Shutdown: s.stop,
 	})
 	return err
 }

@@ -9,8 +9,8 @@ import (
 // callTimeout bounds every answer that is not a stream.
 const callTimeout = 30 * time.Second
 
-// mux holds every route of both doors.
-func (s *Server) mux() http.Handler {
+// mux holds every route of a door. The doors differ in how they answer an import.
+func (s *Server) mux(importImage func(*http.Request) (any, error)) http.Handler {
 	m := http.NewServeMux()
 	get := func(path string, h func(r *http.Request) (any, error)) { m.HandleFunc("GET /api/v1"+path, call(h)) }
 	do := func(pattern string, h func(r *http.Request) (any, error)) {
@@ -33,6 +33,8 @@ func (s *Server) mux() http.Handler {
 	get("/secrets", s.listSecrets)
 	do("PUT /api/v1/secrets/{vault}/{name}", s.setSecret)
 	do("PUT /api/v1/repos/{owner}/{repo}/secrets/{name}", s.setRepoSecret)
+	get("/images", s.listImages)
+	m.HandleFunc("POST /api/v1/images/import", long(importTimeout, importImage))
 	get("/components", s.listComponents)
 	m.HandleFunc("GET /api/v1/components/{name}/logs", s.componentLog)
 	do("POST /api/v1/shutdown", s.shutdown)
@@ -46,9 +48,21 @@ func (s *Server) mux() http.Handler {
 }
 
 // call turns a function into a handler: a bounded body, a deadline, JSON out.
-func call(h func(r *http.Request) (any, error)) http.HandlerFunc {
+func call(h func(r *http.Request) (any, error)) http.HandlerFunc { return within(callTimeout, h) }
+
+// long is call for what takes longer than a connection may be silent.
+func long(limit time.Duration, h func(r *http.Request) (any, error)) http.HandlerFunc {
+	answer := within(limit, h)
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		// The connection's read deadline would end the request's context.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit)) // not every writer has deadlines
+		answer(w, r)
+	}
+}
+
+func within(limit time.Duration, h func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -2,7 +2,7 @@
 // the status page.
 //
 // Input: the journal and narrow interfaces to the parts ([Deps]). Output: two
-// doors with the same routes. The control socket ([Server.Run]) is for the
+// doors with the same routes, but for what reads files. The control socket ([Server.Run]) is for the
 // platform's owner and has full rights; its file has mode 0600. The loopback
 // door ([Server.Handler]) is what browsers and other users of the machine
 // reach: it shows, but changes nothing without the bearer token, and refuses
@@ -78,6 +78,7 @@ type Deps struct {
 	Runs       Runs
 	Components Components
 	Secrets    Secrets
+	Images     Images
 	// Shutdown asks the platform to end. It returns at once.
 	Shutdown func()
 	// Now is the clock; nil means time.Now.
@@ -91,7 +92,8 @@ type Server struct {
 	streams chan struct{} // one token for each open stream
 	ready   chan struct{}
 	closing chan struct{} // closed when streams must end
-	routes  http.Handler
+	owner   http.Handler  // routes of the control socket
+	shown   http.Handler  // routes of the loopback door
 }
 
 // New checks the configuration. It opens nothing.
@@ -116,16 +118,16 @@ func New(config Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{config: config, deps: deps, streams: make(chan struct{}, config.MaxStreams),
 		ready: make(chan struct{}), closing: make(chan struct{})}
-	s.routes = s.mux()
+	s.owner, s.shown = s.mux(s.importImage), s.mux(refuseImport)
 	return s, nil
 }
 
 // Handler is the loopback door: for the front door to mount.
-func (s *Server) Handler() http.Handler { return s.guard(s.routes) }
+func (s *Server) Handler() http.Handler { return s.guard(s.shown) }
 
 // ControlHandler is the door of the owner. It trusts whoever reaches it, so it
 // belongs on a socket that only the owner can open.
-func (s *Server) ControlHandler() http.Handler { return s.routes }
+func (s *Server) ControlHandler() http.Handler { return s.owner }
 
 // Ready is closed when the control socket answers.
 func (s *Server) Ready() <-chan struct{} { return s.ready }

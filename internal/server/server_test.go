@@ -131,6 +131,13 @@ func TestAnswers(t *testing.T) {
 		{"PUT", "/api/v1/secrets/x/db", sized(1), 400, "name of a vault"},
 		{"PUT", "/api/v1/repos/contoso/storefront/secrets/DEPLOY_KEY", sized(3), 204, ""},
 		{"PUT", "/api/v1/repos/contoso/storefront/secrets/GITHUB_X", sized(3), 400, "cannot be the name"},
+		{"GET", "/api/v1/images", "", 200, `{"host":"docker.io","repository":"library/golang","tags":["1","1.26"]}`},
+		{"POST", "/api/v1/images/import", `{"file":"/tmp/redis.tar","reference":"redis:7"}`, 200, `{"reference":"redis:7","digest":"sha256:4f53cda1"}`},
+		{"POST", "/api/v1/images/import", `{"file":"redis.tar","reference":"redis:7"}`, 400, "no absolute path"},
+		{"POST", "/api/v1/images/import", `{"file":"/` + strings.Repeat("x", 4096) + `","reference":"redis:7"}`, 400, "no absolute path"},
+		{"POST", "/api/v1/images/import", `{"file":"/tmp/redis.tar"}`, 400, "names no image"},
+		{"POST", "/api/v1/images/import", `{"path":"/tmp/redis.tar"}`, 400, "does not fit"},
+		{"GET", "/api/v1/images/import", "", 404, "there is no GET"},
 		{"GET", "/api/v1/components", "", 200, "snapshotter"},
 		{"GET", "/api/v1/components/kubelet/logs?tail=10&since=2026-11-23T12:00:00Z", "", 200, "kubelet.go"},
 		{"GET", "/api/v1/components/kubelet/logs?since=yesterday", "", 400, "use a time like"},
@@ -160,7 +167,8 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 	want := []string{"sync argocd/storefront prune=true revision=", "sync argocd/storefront prune=false revision=", "refresh argocd/storefront hard=true",
-		"cancel 1", "rerun 1 failed=true", "set storefront-kv/db-password to 9 bytes", "set contoso/storefront DEPLOY_KEY to 3 bytes", "shutdown"}
+		"cancel 1", "rerun 1 failed=true", "set storefront-kv/db-password to 9 bytes", "set contoso/storefront DEPLOY_KEY to 3 bytes",
+		"import redis:7 from /tmp/redis.tar", "shutdown"}
 	if got := f.Calls(); !slices.Equal(got, want) {
 		t.Errorf("calls:\n%q\nwant\n%q", got, want)
 	}
@@ -168,13 +176,16 @@ func TestAnswers(t *testing.T) {
 
 func TestLoopbackDoor(t *testing.T) {
 	f := newFixture(t, nil)
-	const shutdown, status = "/api/v1/shutdown", "/api/v1/status"
+	const shutdown, status, load = "/api/v1/shutdown", "/api/v1/status", "/api/v1/images/import"
 	for name, tc := range map[string]struct {
 		method, path string
 		header       []string
 		status       int
 	}{
 		"show":                            {"GET", status, nil, 200},
+		"show images":                     {"GET", "/api/v1/images", nil, 200},
+		"read a file":                     {"POST", load, nil, 401},
+		"read a file with the token":      {"POST", load, []string{"Authorization", "Bearer " + token}, 403},
 		"show by address":                 {"GET", status, []string{"Host", "127.0.0.1:8080"}, 200},
 		"show by name":                    {"GET", status, []string{"Host", "lockstep.localhost"}, 200},
 		"rebinding":                       {"GET", status, []string{"Host", "evil.example"}, 421},
@@ -208,10 +219,10 @@ func TestLoopbackDoor(t *testing.T) {
 
 func TestPartsThatAreMissingSaySo(t *testing.T) {
 	f := newFixture(t, func(_ *server.Config, d *server.Deps) {
-		d.Apps, d.Runs, d.Components, d.Secrets, d.Shutdown = nil, nil, nil, nil, nil
+		d.Apps, d.Runs, d.Components, d.Secrets, d.Images, d.Shutdown = nil, nil, nil, nil, nil, nil
 	})
 	for _, call := range []string{"GET /apps", "GET /apps/a/b", "GET /apps/a/b/diff", "POST /apps/a/b/sync", "POST /apps/a/b/refresh", "GET /runs", "GET /runs/1",
-		"GET /runs/1/logs", "GET /secrets", "PUT /secrets/vault/b", "GET /components", "GET /components/a/logs", "POST /shutdown"} {
+		"GET /runs/1/logs", "GET /secrets", "PUT /secrets/vault/b", "GET /images", "POST /images/import", "GET /components", "GET /components/a/logs", "POST /shutdown"} {
 		method, path, _ := strings.Cut(call, " ")
 		if w := f.ask(t, f.server.ControlHandler(), method, "/api/v1"+path, ""); w.Code != 501 || !strings.Contains(w.Body.String(), "runs without") {
 			t.Errorf("%s: %d %s", call, w.Code, w.Body)

@@ -192,6 +192,20 @@ func (c *Client) SetRepoSecret(ctx context.Context, repo, name string, value []b
 	return c.do(ctx, http.MethodPut, path, server.SetSecret{Value: value}, nil)
 }
 
+// Images lists the repositories of every registry with their tags.
+func (c *Client) Images(ctx context.Context) ([]server.Image, error) {
+	list, err := get[server.ImageList](ctx, c, "/images")
+	return list.Items, err
+}
+
+// ImportImage puts the image in a file, an absolute path, into the registry
+// that reference names, and returns its digest.
+func (c *Client) ImportImage(ctx context.Context, file, reference string) (server.ImportedImage, error) {
+	var out server.ImportedImage
+	err := c.do(ctx, http.MethodPost, "/images/import", server.ImportImage{File: file, Reference: reference}, &out)
+	return out, err
+}
+
 // Components lists the platform's parts.
 func (c *Client) Components(ctx context.Context) ([]server.Component, error) {
 	list, err := get[server.ComponentList](ctx, c, "/components")

@@ -40,6 +40,9 @@ type Platform struct {
 	Runs       []server.Run
 	Components []server.Component
 	Secrets    []server.Secret
+	Images     []server.Image
+	// ImportError is what every import fails with, where it is set.
+	ImportError error
 	// RunLog and ComponentLog are the text of every log. A followed log goes
 	// on until its reader is closed.
 	RunLog, ComponentLog string
@@ -86,6 +89,8 @@ func New(j *journal.Journal) *Platform {
 		},
 		Secrets: []server.Secret{{Vault: "storefront-kv", Name: "db-password", Version: "0d1f", Versions: 3, Updated: at(-60), Enabled: true},
 			{Repo: "contoso/storefront", Name: "DEPLOY_KEY", Updated: at(-90), Enabled: true}},
+		Images: []server.Image{{Host: "docker.io", Repository: "library/golang", Tags: []string{"1", "1.26"}},
+			{Host: "storefront.azurecr.io", Repository: "storefront", Tags: []string{"1a2b3c4", "2b3c4d5", "3c4d5e6", "4d5e6f7", "5d6e7f8"}}},
 		RunLog:       "build  Check out\nbuild  Build the image\n",
 		ComponentLog: "I1123 12:00:00 kubelet.go:1] started\n",
 	}
@@ -147,7 +152,7 @@ func (p *Platform) Deps() server.Deps {
 	return server.Deps{
 		Log: slog.New(slog.DiscardHandler), Journal: p.Journal, Now: p.Now,
 		Platform: func() server.Platform { return p.Info },
-		Apps:     apps{p}, Runs: runs{p}, Components: components{p}, Secrets: secrets{p},
+		Apps:     apps{p}, Runs: runs{p}, Components: components{p}, Secrets: secrets{p}, Images: images{p},
 		Shutdown: func() { p.called("shutdown") },
 	}
 }
@@ -268,4 +273,16 @@ func (s secrets) Set(_ context.Context, vault, name string, value []byte) (strin
 func (s secrets) SetRepo(_ context.Context, repo, name string, value []byte) error {
 	s.p.called("set %s %s to %d bytes", repo, name, len(value))
 	return nil
+}
+
+type images struct{ p *Platform }
+
+func (i images) List(context.Context) ([]server.Image, error) { return i.p.Images, nil }
+
+func (i images) Import(_ context.Context, file, reference string) (string, error) {
+	if i.p.ImportError != nil {
+		return "", i.p.ImportError
+	}
+	i.p.called("import %s from %s", reference, file)
+	return "sha256:4f53cda1", nil
 }
