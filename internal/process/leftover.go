@@ -63,9 +63,16 @@ func End(pid int, grace time.Duration) error {
 	return err
 }
 
-// writePIDFile records the process as "pid start-time boot-id".
+// errEnded says that a process is only waited for.
+var errEnded = errors.New("the process has ended")
+
+// writePIDFile records the process as "pid start-time boot-id". There is
+// nothing to record of one that has ended already.
 func writePIDFile(path string, pid int) error {
 	start, err := startTime(pid)
+	if errors.Is(err, errEnded) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("write pid file: %w", err)
 	}
@@ -119,7 +126,7 @@ func startTime(pid int) (string, error) {
 		return "", fmt.Errorf("/proc/%d/stat has an unknown form", pid)
 	}
 	if fields[0] == "Z" || fields[0] == "X" {
-		return "", fmt.Errorf("process %d has ended", pid)
+		return "", fmt.Errorf("process %d: %w", pid, errEnded)
 	}
 	return fields[19], nil
 }
