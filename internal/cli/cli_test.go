@@ -220,6 +220,9 @@ func TestImagesThatCannotBeImportedOrListed(t *testing.T) {
 	if r := m.run(t.Context(), "image", "import", "testdata/image.tar", ""); r.code != 1 || !strings.Contains(r.err, "the reference is empty") {
 		t.Errorf("import without a name: exit code %d\n%s", r.code, r.err)
 	}
+	if r := m.run(t.Context(), "image", "import", "/dev/null", "redis:7"); r.code != 1 || !strings.Contains(r.err, "neither a file nor a folder") {
+		t.Errorf("import of a device: exit code %d\n%s", r.code, r.err)
+	}
 	if r := m.run(t.Context(), "image", "list"); r.code != 0 || !strings.Contains(r.out, "There are no images") {
 		t.Errorf("list: exit code %d\n%s%s", r.code, r.out, r.err)
 	}

@@ -25,7 +25,7 @@ func (i images) Import(ctx context.Context, file, reference string) (string, err
 		return "", ctx.Err()
 	}
 	p := &server.Problem{Status: http.StatusUnprocessableEntity, Title: "the image was not imported", Detail: err.Error(),
-		Hint: "`lockstep image import --help` says which files and names fit; `docker save IMAGE -o FILE` writes such a file"}
+		Hint: "`docker save IMAGE -o FILE` writes a file that fits (a tar file, not compressed); `lockstep image import --help` says which names do"}
 	if _, stat := os.Stat(file); errors.Is(stat, fs.ErrNotExist) {
 		p.Status, p.Hint = http.StatusNotFound, "check the path"
 	}

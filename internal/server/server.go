@@ -2,11 +2,11 @@
 // the status page.
 //
 // Input: the journal and narrow interfaces to the parts ([Deps]). Output: two
-// doors with the same routes, but for what reads files. The control socket ([Server.Run]) is for the
+// doors with the same routes. The control socket ([Server.Run]) is for the
 // platform's owner and has full rights; its file has mode 0600. The loopback
 // door ([Server.Handler]) is what browsers and other users of the machine
-// reach: it shows, but changes nothing without the bearer token, and refuses
-// foreign Host and Origin headers.
+// reach: it shows, but changes nothing without the bearer token, reads no file
+// of this machine for anybody, and refuses foreign Host and Origin headers.
 //
 // Invariants: no answer holds the value of a secret; every body, list and
 // stream is bounded; an error is a problem+json that says what, why and what

@@ -83,7 +83,7 @@ func check(file, reference string) error {
 	if reference == "" {
 		return &output.Error{What: "the reference is empty", Try: "a name like docker.io/library/redis:7"}
 	}
-	f, err := os.Open(file)
+	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		_, swapped := os.Stat(reference)
@@ -94,8 +94,11 @@ func check(file, reference string) error {
 		return e
 	case err != nil:
 		return &output.Error{What: fmt.Sprintf("%q cannot be read", file), Why: err.Error(), Err: err}
+	case !info.Mode().IsRegular() && !info.IsDir():
+		return &output.Error{What: fmt.Sprintf("%q is neither a file nor a folder", file), Why: "the platform opens it by its path, and more than once",
+			Try: "write the image to a file first: docker save IMAGE -o FILE"}
 	}
-	return f.Close()
+	return nil
 }
 
 func listCommand(inv *invocation.Invocation) *cobra.Command {
