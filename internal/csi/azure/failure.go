@@ -108,7 +108,7 @@ func explainVault(resp *azcore.ResponseError, vault string, o object, id *identi
 	if inner != "" {
 		code += "/" + inner
 	}
-	azure := fmt.Sprintf("Azure says %d %s: %s", resp.StatusCode, code, oneLine(body.Error.Message))
+	azure := fmt.Sprintf("Azure says %d %s: %s", resp.StatusCode, code, withoutAdvice(oneLine(body.Error.Message)))
 	what := fmt.Sprintf("secret %q of key vault %q", o.Name, vault)
 	if o.Version != "" {
 		what = fmt.Sprintf("version %s of %s", o.Version, what)
@@ -192,6 +192,13 @@ func orElse(s, otherwise string) string {
 }
 
 // oneLine makes text fit into an event.
+// withoutAdvice leaves out what Azure adds about recovery and documentation: our
+// own hint says what to do.
+func withoutAdvice(s string) string {
+	s, _, _ = strings.Cut(s, " If you recently deleted this secret")
+	return s
+}
+
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > maxAzureText {

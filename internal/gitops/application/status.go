@@ -63,7 +63,7 @@ func (p *pass) syncStatus(status *v1alpha1.ApplicationStatus) {
 func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationStatus, now metav1.Time) {
 	worst, reason := v1alpha1.HealthHealthy, ""
 	var resources []v1alpha1.ResourceStatus
-	images := map[string]bool{}
+	images, urls := map[string]bool{}, map[string]bool{}
 	for _, c := range p.plan.Changes {
 		r := v1alpha1.ResourceStatus{Group: c.Group, Version: c.Version, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Status: v1alpha1.SyncSynced, SyncWave: int64(c.Wave)}
 		if !c.InSync() {
@@ -79,6 +79,7 @@ func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationSta
 			}
 		}
 		addImages(images, c.Live)
+		addURLs(urls, c.Live)
 		resources = append(resources, r)
 	}
 	sort.Slice(resources, func(i, j int) bool {
@@ -92,6 +93,7 @@ func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationSta
 	}
 	status.Health = v1alpha1.AppHealth{Status: worst, Message: reason, LastTransitionTime: since}
 	status.Summary.Images = slices.Sorted(maps.Keys(images))
+	status.Summary.ExternalURLs = slices.Sorted(maps.Keys(urls))
 	p.announceHealth(ctx, worst, reason, len(resources))
 }
 
