@@ -99,6 +99,15 @@ func InDir(dir string) (Paths, error) {
 	}, nil
 }
 
+// Carried returns nil when this binary carries the node's programs, else
+// [ErrNoPayload].
+func Carried() error {
+	if _, err := fs.Stat(payload(), IndexFile); err != nil {
+		return ErrNoPayload
+	}
+	return nil
+}
+
 // Extract writes the programs of this binary below dir, unless they are there
 // already, and returns their paths. It needs about 0.3 GiB of space and a
 // second of time, once per version. [ErrNoPayload] says that there are none.

@@ -3,14 +3,12 @@ package platform
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/cli/doctor"
-	"github.com/lockstep-gitops/lockstep/internal/cluster"
 )
 
 // Examine implements doctor.Machine: what stands in the way of a platform.
@@ -31,8 +29,7 @@ func (p program) Examine(name, stateDir string) []doctor.Finding {
 		found = append(found, doctor.Finding{What: "Go is missing", Why: "the base image golang is made of this machine's toolchain, and actions/setup-go lends it to jobs",
 			Fix: "install Go 1.26 or newer from https://go.dev/dl"})
 	}
-	subnet := netip.MustParsePrefix("10.200.0.0/16") // only for the check; the platform chooses its own
-	for _, f := range cluster.Preflight(clusterConfig(cfg, subnet)) {
+	for _, f := range preflight(cfg) {
 		found = append(found, doctor.Finding(f))
 	}
 	if f := p.examinePort(cfg); f != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // RunningError says that a supervisor of the same platform is alive.
@@ -28,20 +29,32 @@ func lock(cfg Config) (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the platform's folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder := Supervisor(cfg)
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = &RunningError{Name: cfg.Name, PID: holder}
-		}
+	if err := hold(f, cfg); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the platform's folder: %w", err), f.Close())
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// hold takes the file's lock. Whoever only asks with [Supervisor] holds it for
+// a moment, too, which is no reason to give up.
+func hold(f *os.File, cfg Config) error {
+	const tries = 200
+	for try := 1; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		if pid := Supervisor(cfg); pid != 0 || try == tries {
+			return &RunningError{Name: cfg.Name, PID: pid}
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Supervisor returns the process id of the platform's live supervisor, 0 when

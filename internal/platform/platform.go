@@ -53,6 +53,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	if cfg, err = cfg.Remembered(); err != nil {
 		return err
 	}
+	if err := cfg.check(); err != nil {
+		return err
+	}
 	cfg, door, err := cfg.choosePort()
 	if err != nil {
 		return err
@@ -95,7 +98,7 @@ func (s *system) run(ctx context.Context, door net.Listener) error {
 	})
 	start("forge", s.forge.Run)
 	start("actions", s.actions.Run)
-	start("start", func(ctx context.Context) error { return s.bringUp(ctx, start) })
+	g.Go(func() error { return s.bringUp(ctx, start) })
 	err := g.Wait()
 	if removeErr := s.removeContext(); removeErr != nil {
 		s.log.Warn("the kubeconfig context was not removed", "error", removeErr)

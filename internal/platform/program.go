@@ -54,7 +54,7 @@ func (p program) Run(ctx context.Context, s up.Settings, log io.Writer, ready fu
 		Name: s.Name, StateDir: s.StateDir, Port: s.Port, Kubeconfig: s.Kubeconfig, UserKubeconfig: s.UserKubeconfig,
 		Self: s.Self, Version: s.Version, JobEnv: jobEnv(os.Getenv),
 	}
-	return Run(ctx, cfg, Deps{Log: slog.New(slog.NewTextHandler(log, nil)), Ready: ready})
+	return explain(cfg, Run(ctx, cfg, Deps{Log: slog.New(slog.NewTextHandler(log, nil)), Ready: ready}))
 }
 
 // Down implements down.Platform.
