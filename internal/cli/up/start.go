@@ -1,7 +1,6 @@
 package up
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,42 +149,64 @@ func (o *options) gaveUp(ctx context.Context, status server.Status) error {
 	return &output.Error{What: "the platform did not become ready in time", Why: why, Try: "lockstep status, lockstep logs", Code: output.ExitPending}
 }
 
+// maxReason bounds how much of the end of a log is searched for its reason.
+const maxReason = 1 << 20
+
 // failure is the reason that the supervisor's log gives for its end.
 func (d *daemon) failure() error {
 	e := &output.Error{What: "the platform ended while starting", Try: "look into " + d.log}
-	f, err := os.Open(d.log)
+	text, err := d.tail()
 	if err != nil {
 		return e
 	}
-	defer func() { _ = f.Close() }()
-	if _, err := f.Seek(d.from, io.SeekStart); err != nil {
-		return e
-	}
-	text, _ := io.ReadAll(io.LimitReader(f, 4<<20))
-	_, reason, found := cutLast(string(text), "error: ")
+	_, reason, found := cutLast(text, "error: ")
 	if !found {
+		// It was killed, or it broke: the last words have to do.
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		e.Why = strings.TrimSpace(lines[len(lines)-1])
 		return e
 	}
-	what, rest, _ := strings.Cut(strings.TrimSpace(reason), "\n")
-	e.What = what
+	what, rest, _ := strings.Cut(reason, "\n")
+	e.What = strings.TrimSpace(what)
+	field := &e.What
 	for line := range strings.Lines(rest) {
+		if !strings.HasPrefix(line, "  ") {
+			break // somebody else's
+		}
 		line = strings.TrimSpace(line)
 		if why, ok := strings.CutPrefix(line, "why: "); ok {
-			e.Why = why
-		}
-		if try, ok := strings.CutPrefix(line, "try: "); ok {
-			e.Try = try
+			field, e.Why = &e.Why, why
+		} else if try, ok := strings.CutPrefix(line, "try: "); ok {
+			field, e.Try = &e.Try, try
+		} else {
+			*field += "\n" + line
 		}
 	}
 	return e
 }
 
+// tail is the end of what the supervisor has written since it began.
+func (d *daemon) tail() (string, error) {
+	f, err := os.Open(d.log)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	from := max(d.from, info.Size()-maxReason)
+	text, err := io.ReadAll(io.NewSectionReader(f, from, maxReason))
+	return string(text), err
+}
+
 // cutLast cuts text at the last line that begins with prefix.
 func cutLast(text, prefix string) (before, after string, found bool) {
-	data := []byte("\n" + text)
-	i := bytes.LastIndex(data, []byte("\n"+prefix))
+	text = "\n" + text
+	i := strings.LastIndex(text, "\n"+prefix)
 	if i < 0 {
 		return text, "", false
 	}
-	return string(data[:i]), string(data[i+1+len(prefix):]), true
+	return text[:i], text[i+1+len(prefix):], true
 }

@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -146,10 +148,16 @@ func (o *options) run(ctx context.Context) error {
 func (o *options) settings() (Settings, error) {
 	s := Settings{Name: o.Name, StateDir: o.StateDir, Self: o.Self, Version: o.Version, Port: o.port,
 		UserKubeconfig: userKubeconfig(o.Getenv)}
+	if o.port < 0 || o.port > 65535 {
+		return s, &output.Error{What: fmt.Sprintf("there is no port %d", o.port), Try: "lockstep up --port N, with N from 1 to 65535"}
+	}
 	if o.kubeconfig != "" {
 		path, err := filepath.Abs(o.kubeconfig)
 		if err != nil {
 			return s, err
+		}
+		if _, err := os.Stat(path); err != nil {
+			return s, &output.Error{What: "the kubeconfig cannot be read", Why: err.Error(), Try: "lockstep up --kubeconfig FILE", Err: err}
 		}
 		s.Kubeconfig = path
 	}
@@ -194,8 +202,11 @@ func (o *options) carry(ctx context.Context, c *client.Client) (*storefront.Resu
 
 // Helper is the shell command with which git asks a platform for its password.
 func Helper(self, stateDir, name string) string {
-	return fmt.Sprintf("'%s' credential --state-dir '%s' --name '%s'", self, stateDir, name)
+	return fmt.Sprintf("%s credential --state-dir %s --name %s", quote(self), quote(stateDir), quote(name))
 }
+
+// quote makes one word of s for a POSIX shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 type traces struct{ *client.Client }
 
