@@ -44,8 +44,8 @@ func answer(inv *invocation.Invocation) error {
 	if err != nil {
 		return fmt.Errorf("address of the forge: %w", err)
 	}
-	host, _, _ := strings.Cut(asked["host"], ":")
-	if host != forge.Hostname() {
+	// With the port: another platform's forge has the same name.
+	if asked["protocol"] != forge.Scheme || strings.TrimSuffix(asked["host"], ":80") != forge.Host {
 		return nil // not ours; git asks the next helper
 	}
 	_, err = fmt.Fprintf(inv.Streams.Out, "username=%s\npassword=%s\n", sheet.ForgeUser, sheet.ForgeToken)
