@@ -3,13 +3,17 @@
 package env
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-gitops/lockstep/internal/cli/client"
 	"github.com/lockstep-gitops/lockstep/internal/cli/environment"
 	"github.com/lockstep-gitops/lockstep/internal/cli/invocation"
 	"github.com/lockstep-gitops/lockstep/internal/cli/output"
@@ -31,20 +35,32 @@ The output holds credentials of the platform.`,
   eval "$(lockstep env --unset)"      back to the real services
   lockstep env -o json                for programs`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if unset {
+				// The names are the same for every platform, also for one that is gone.
+				list := names(environment.Sheet{}.Exports())
+				return inv.Print(list, list, func(w io.Writer) error { return unsetAll(w, list) })
+			}
+			// Exports of a platform that is down would cut the shell off from every network.
+			if err := inv.Ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+				_, err := c.Status(ctx)
+				return err
+			}); err != nil {
+				return err
+			}
 			sheet, err := environment.Read(inv.Dir())
 			if err != nil {
-				return &output.Error{What: "there is no platform to point to", Why: err.Error(), Try: "lockstep up", Err: err}
+				return &output.Error{What: "there is no platform to point to", Why: err.Error(), Try: "lockstep up --wait", Err: err}
 			}
 			vars := sheet.Exports()
-			if found := foreign(inv, vars); len(found) > 0 && !force && !unset {
+			if found := foreign(inv, vars); len(found) > 0 && !force {
 				return &output.Error{
 					What: "this shell holds credentials of a real Azure: " + strings.Join(found, ", "),
 					Why:  "with these exports a program could send them here, or reach the real Azure after the exports are gone",
 					Try:  "unset " + strings.Join(found, " ") + ", or lockstep env --force",
 				}
 			}
-			return inv.Print(vars, names(vars), func(w io.Writer) error { return write(w, vars, unset) })
+			return inv.Print(vars, names(vars), func(w io.Writer) error { return export(w, vars) })
 		},
 	}
 	cmd.Flags().BoolVar(&unset, "unset", false, "print the commands that take the exports back")
@@ -60,26 +76,31 @@ func foreign(inv *invocation.Invocation, ours map[string]string) []string {
 			environ = append(environ, name+"="+now)
 		}
 	}
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if _, known := ours[name]; !known {
+			environ = append(environ, entry)
+		}
+	}
 	return gateway.RealAzureCredentials(environ)
 }
 
-func names(vars map[string]string) []string {
-	var list []string
-	for name := range vars {
-		list = append(list, name)
+func names(vars map[string]string) []string { return slices.Sorted(maps.Keys(vars)) }
+
+// export prints the exports for a POSIX shell.
+func export(w io.Writer, vars map[string]string) error {
+	for _, name := range names(vars) {
+		if _, err := fmt.Fprintf(w, "export %s='%s'\n", name, strings.ReplaceAll(vars[name], "'", `'\''`)); err != nil {
+			return err
+		}
 	}
-	slices.Sort(list)
-	return list
+	return nil
 }
 
-// write prints the exports for a POSIX shell.
-func write(w io.Writer, vars map[string]string, unset bool) error {
-	for _, name := range names(vars) {
-		line := "unset " + name
-		if !unset {
-			line = "export " + name + "='" + strings.ReplaceAll(vars[name], "'", `'\''`) + "'"
-		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
+// unsetAll prints the commands that take exports back.
+func unsetAll(w io.Writer, names []string) error {
+	for _, name := range names {
+		if _, err := fmt.Fprintln(w, "unset "+name); err != nil {
 			return err
 		}
 	}
