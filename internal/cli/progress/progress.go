@@ -11,6 +11,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/lockstep-gitops/lockstep/internal/cli/output"
 )
 
 // Printer writes the lines. Its zero value with a Writer prints plain text.
@@ -58,7 +60,7 @@ func (p *Printer) Done(name string, took time.Duration, note string, err error) 
 	p.clear()
 	line := fmt.Sprintf("%s %-*s %7s", mark, width, name, Duration(took))
 	if note != "" && err == nil {
-		line += "  " + note
+		line += "  " + output.Clean(note)
 	}
 	_, _ = fmt.Fprintln(p.Writer, line)
 }
@@ -71,11 +73,8 @@ func (p *Printer) running(name, note string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	text := fmt.Sprintf("… %-*s %s", width, name, note)
-	if len(text) > 100 {
-		text = text[:100]
-	}
-	_, _ = fmt.Fprint(p.Writer, text)
+	text := []rune(fmt.Sprintf("… %-*s %s", width, name, output.Clean(note)))
+	_, _ = fmt.Fprint(p.Writer, string(text[:min(len(text), 100)]))
 }
 
 func (p *Printer) clear() {
