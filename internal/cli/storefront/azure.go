@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,8 +155,11 @@ func (a azure) self(ctx context.Context) (string, error) {
 	var claims struct {
 		OID string `json:"oid"`
 	}
-	if err := decodeClaims(token, &claims); err != nil || claims.OID == "" {
-		return "", fmt.Errorf("the sign-in token names no object id: %w", err)
+	if err := decodeClaims(token, &claims); err != nil {
+		return "", fmt.Errorf("the sign-in token: %w", err)
+	}
+	if claims.OID == "" {
+		return "", errors.New("the sign-in token names no object id")
 	}
 	return claims.OID, nil
 }

@@ -130,7 +130,7 @@ func (w workcopy) extract(replace map[string]string) error {
 			return fmt.Errorf("unpack the example: %w", err)
 		}
 		path := filepath.Join(w.dir, header.Name)
-		if strings.Contains(path, "/deploy/") {
+		if strings.HasPrefix(filepath.Clean(header.Name), "deploy/") {
 			content = []byte(replacer.Replace(string(content)))
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -169,7 +169,8 @@ func (w workcopy) pull(ctx context.Context) error {
 
 func (w workcopy) git(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir}, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+	// The ceiling: a repository around the folder is none of our business.
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_CEILING_DIRECTORIES="+filepath.Dir(w.dir))
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
