@@ -17,7 +17,15 @@ import (
 )
 
 // ErrNotFound says that the forge has no such repository.
-var ErrNotFound = fmt.Errorf("the forge has no such repository: %w", fs.ErrNotExist)
+var ErrNotFound error = notFound{}
+
+type notFound struct{}
+
+// Error implements error.
+func (notFound) Error() string { return "the forge has no such repository" }
+
+// Is makes it a kind of fs.ErrNotExist, without that error's words.
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // ErrExists says that a repository of that name is there already.
 var ErrExists = errors.New("name already exists")

@@ -28,7 +28,15 @@ const ZeroID = "0000000000000000000000000000000000000000"
 
 // ErrNotFound says that a revision or path does not exist. It matches
 // fs.ErrNotExist under errors.Is.
-var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
+var ErrNotFound error = notFound{}
+
+type notFound struct{}
+
+// Error implements error.
+func (notFound) Error() string { return "not in the repository" }
+
+// Is makes it a kind of fs.ErrNotExist, without that error's words.
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Repository is a bare repository on disk. It is safe for concurrent use.
 type Repository struct {

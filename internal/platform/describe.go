@@ -40,7 +40,7 @@ func (s *system) describe() server.Platform {
 	if node := s.node.cluster(); node != nil {
 		for _, c := range node.Components() {
 			if c.State == cluster.StateBackOff {
-				p.State, p.Message = "degraded", fmt.Sprintf("%s is started again: %s", c.Name, c.Reason)
+				p.State, p.Message = "degraded", fmt.Sprintf("%s is started again: %s", c.Name, brief(c.Reason))
 				p.Hint = "lockstep logs " + c.Name
 			}
 		}
@@ -57,7 +57,7 @@ func (c components) List(context.Context) ([]server.Component, error) {
 	if node := c.s.node.cluster(); node != nil {
 		for _, part := range node.Components() {
 			list = append(list, server.Component{Name: part.Name, State: componentState(part.State), PID: part.PID,
-				Restarts: part.Restarts, Since: part.Since, Reason: part.Reason})
+				Restarts: part.Restarts, Since: part.Since, Reason: brief(part.Reason), Hint: logHint(part.Reason, part.Name)})
 		}
 	}
 	if builder := c.s.node.builder(); builder != nil {
@@ -68,6 +68,23 @@ func (c components) List(context.Context) ([]server.Component, error) {
 		list = append(list, part)
 	}
 	return list, nil
+}
+
+// brief is the start of a reason: the log has the rest.
+func brief(reason string) string {
+	const limit = 160
+	line, _, _ := strings.Cut(reason, "\n")
+	if len(line) > limit {
+		line = strings.ToValidUTF8(line[:limit], "") + "…"
+	}
+	return line
+}
+
+func logHint(reason, name string) string {
+	if reason == "" {
+		return ""
+	}
+	return "lockstep logs " + name
 }
 
 func componentState(s cluster.State) string {

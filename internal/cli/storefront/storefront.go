@@ -28,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
@@ -256,6 +257,8 @@ func (r *run) kubernetes() (dynamic.Interface, error) {
 	}
 	// The cluster is on this machine; a proxy of the shell is not for it.
 	config.Proxy = http.ProxyURL(nil)
+	// The apiserver's advice about Argo CD's own finalizer helps nobody here.
+	config.WarningHandler = rest.NoWarnings{}
 	return dynamic.NewForConfig(config)
 }
 

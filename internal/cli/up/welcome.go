@@ -36,7 +36,7 @@ func (o *options) welcome(w io.Writer, r Result) error {
 	line("  cd %s", relative(r.Example.Dir))
 	line("  sed -i 's/Welcome to/Good to see you at/' main.go")
 	line("  git commit -am 'Greet differently' && git push      (git pull before the next one)")
-	line("and watch it with `lockstep trace storefront --follow`, or on the status page.")
+	line("and watch it with `lockstep trace $(git rev-parse HEAD) --follow`, or on the status page.")
 	return nil
 }
 
