@@ -172,7 +172,8 @@ func BenchmarkLoop(b *testing.B) {
 	before := p.usage()
 	time.Sleep(window)
 	after := p.usage()
-	b.ReportMetric(float64(after.resident)/(1<<20), "idle-MiB")
+	b.ReportMetric(float64(after.proportional)/(1<<20), "idle-pss-MiB")
+	b.ReportMetric(float64(after.resident)/(1<<20), "idle-rss-MiB")
 	b.ReportMetric(100*(after.cpu-before.cpu).Seconds()/window.Seconds(), "idle-core-%")
 	if info, err := os.Stat(p.bin); err == nil {
 		b.ReportMetric(float64(info.Size())/(1<<20), "binary-MiB")
@@ -180,10 +181,11 @@ func BenchmarkLoop(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // one walk is not an operation
 }
 
-// usage sums up the platform's processes: those that name its state folder.
+// usage sums up the platform's processes: those that name one of its folders.
 type usage struct {
-	resident int64 // proportional set size, bytes
-	cpu      time.Duration
+	resident     int64 // bytes, pages that several processes share counted in each
+	proportional int64 // bytes, shared pages divided among them
+	cpu          time.Duration
 }
 
 func (p *platform) usage() usage {
@@ -193,15 +195,13 @@ func (p *platform) usage() usage {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if !bytes.Contains(cmdline, []byte(p.state)) {
+		if !bytes.Contains(cmdline, []byte(p.state)) && !bytes.Contains(cmdline, []byte("/run/lockstep/bench/")) {
 			continue
 		}
 		rollup, _ := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
 		for line := range strings.Lines(string(rollup)) {
-			if value, ok := strings.CutPrefix(line, "Pss:"); ok {
-				kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-				u.resident += kib << 10
-			}
+			u.resident += kibibytes(line, "Rss:") << 10
+			u.proportional += kibibytes(line, "Pss:") << 10
 		}
 		stat, _ := os.ReadFile(filepath.Join(dir, "stat"))
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
@@ -215,4 +215,14 @@ func (p *platform) usage() usage {
 		p.b.Fatal("found no process of the platform")
 	}
 	return u
+}
+
+// kibibytes reads a line such as "Pss:   1234 kB"; 0 for any other.
+func kibibytes(line, field string) int64 {
+	value, ok := strings.CutPrefix(line, field)
+	if !ok {
+		return 0
+	}
+	n, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+	return n
 }
