@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // TokenSpec says what a token may do.
@@ -139,7 +141,7 @@ func (f *Forge) OwnerToken(ctx context.Context) (string, error) {
 	token := strings.TrimSpace(string(data))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(token, tokenPrefix) {
 		token, _ = newToken()
-		err = writeFile(file, []byte(token+"\n"))
+		err = durable.WriteFile(file, []byte(token+"\n"), 0o600)
 	}
 	if err != nil {
 		return "", fmt.Errorf("owner token: %w", err)
@@ -148,23 +150,6 @@ func (f *Forge) OwnerToken(ctx context.Context) (string, error) {
 		return token, nil
 	}
 	return token, f.storeToken(ctx, hashToken(token), TokenSpec{User: f.cfg.User, Write: true})
-}
-
-// writeFile replaces a file that only its owner may read, durably.
-func writeFile(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".new-") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
 }
 
 var errBadToken = errors.New("the token isn't known here")

@@ -20,6 +20,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 const (
@@ -155,10 +157,10 @@ func createCA(cfg CAConfig) (*x509.Certificate, crypto.Signer, error) {
 	if err := os.Remove(filepath.Join(cfg.Dir, caCertFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	if err := writeFile(filepath.Join(cfg.Dir, caKeyFile), keyPEM, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(cfg.Dir, caKeyFile), keyPEM, 0o600); err != nil {
 		return nil, nil, err
 	}
-	if err := writeFile(filepath.Join(cfg.Dir, caCertFile), encodeCert(der), 0o644); err != nil {
+	if err := durable.WriteFile(filepath.Join(cfg.Dir, caCertFile), encodeCert(der), 0o644); err != nil {
 		return nil, nil, err
 	}
 	return cert, key, nil
@@ -256,7 +258,7 @@ func (ca *CA) Bundle(path string, roots ...string) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, out) {
 		return nil
 	}
-	if err := writeFile(path, out, 0o644); err != nil {
+	if err := durable.WriteFile(path, out, 0o644); err != nil {
 		return fmt.Errorf("write CA bundle: %w", err)
 	}
 	return nil
@@ -272,38 +274,4 @@ func newSerial() *big.Int {
 	_, _ = rand.Read(b) // never fails
 	b[0] = b[0]&0x7f | 0x40
 	return new(big.Int).SetBytes(b)
-}
-
-// writeFile replaces path by a durable file with data.
-func writeFile(path string, data []byte, mode os.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/bundle"
 	"github.com/lockstep-gitops/lockstep/internal/cli/environment"
 	"github.com/lockstep-gitops/lockstep/internal/cluster"
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 	"github.com/lockstep-gitops/lockstep/internal/gateway"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
 	"github.com/lockstep-gitops/lockstep/internal/image"
@@ -238,7 +239,7 @@ func (s *system) leaveSheet(ctx context.Context, kubeconfig string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(s.cfg.path(environment.FileName), data, 0o600)
+	return durable.WriteFile(s.cfg.path(environment.FileName), data, 0o600)
 }
 
 // seed makes the base images that builds start from. A machine that cannot make

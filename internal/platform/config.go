@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // DefaultName is the platform that commands mean when none is named.
@@ -143,7 +145,7 @@ func (c Config) remember() error {
 	if err != nil {
 		return fmt.Errorf("write the platform's settings: %w", err)
 	}
-	return writeFile(c.path("platform.json"), data, 0o600)
+	return durable.WriteFile(c.path("platform.json"), data, 0o600)
 }
 
 // choosePort settles Port. A port that was asked for or remembered has to be
@@ -188,22 +190,3 @@ func (e *PortError) Error() string {
 
 // Unwrap gives the error of the listen call.
 func (e *PortError) Unwrap() error { return e.Err }
-
-// writeFile replaces the file at path in one step: a crash leaves the old
-// content or the new, never a mixture.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // Kinds of tokens that we issue.
@@ -74,16 +75,8 @@ func loadKey(path string) ([]byte, error) {
 	}
 	key = make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	f, err := os.CreateTemp(filepath.Dir(path), ".token.key-*")
-	if err != nil {
-		return nil, fmt.Errorf("registry: write token key: %w", err)
-	}
-	_, err = f.Write(key)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(fmt.Errorf("registry: write token key: %w", err), os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return nil, errors.Join(fmt.Errorf("registry: write token key: %w", err), os.Remove(f.Name()))
+	if err := durable.WriteFile(path, key, 0o600); err != nil {
+		return nil, fmt.Errorf("registry: token key: %w", err)
 	}
 	return key, nil
 }

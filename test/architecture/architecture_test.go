@@ -27,7 +27,7 @@ var tiers = []struct {
 	siblings bool   // may the entries of this tier import each other?
 	reason   string // printed when an import points the wrong way
 }{
-	{"foundation", []string{"api", "internal/journal", "internal/git", "internal/process", "internal/bundle", "internal/gateway", "web"}, true,
+	{"foundation", []string{"api", "internal/journal", "internal/git", "internal/durable", "internal/process", "internal/bundle", "internal/gateway", "web"}, true,
 		"the small one-noun packages know nothing of the boxes that use them"},
 	{"box", []string{"internal/gitops", "internal/forge", "internal/actions", "internal/image", "internal/registry",
 		"internal/azure", "internal/stack", "internal/cluster", "internal/csi"}, false,

@@ -11,13 +11,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/nacl/box"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // Bounds as on GitHub.
@@ -63,15 +64,7 @@ func newKeys(path string) ([]byte, error) {
 	data := make([]byte, 32, 96)
 	_, _ = rand.Read(data) // never fails
 	data = append(append(data, public[:]...), private[:]...)
-	f, err := os.CreateTemp(filepath.Dir(path), ".secrets-*") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
-	}
-	return data, os.Rename(f.Name(), path)
+	return data, durable.WriteFile(path, data, 0o600)
 }
 
 // PublicKey is what a client seals a secret with, and the key's name.

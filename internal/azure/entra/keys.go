@@ -17,7 +17,7 @@ import (
 	"math/big"
 	"os"
 
-	"github.com/lockstep-gitops/lockstep/internal/azure/seal"
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // openSigningKey reads the RSA key from path, or makes one. The id depends on
@@ -33,7 +33,7 @@ func openSigningKey(path string) (*rsa.PrivateKey, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("make signing key: %w", err)
 		}
-		if err := seal.WriteSecretFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+		if err := durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 			return nil, "", fmt.Errorf("make signing key: %w", err)
 		}
 		return key, keyID(key), nil

@@ -14,7 +14,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/lockstep-gitops/lockstep/internal/azure/seal"
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 // Principal is who a token speaks for.
@@ -69,7 +69,7 @@ func (s *Server) openOwner(ctx context.Context) (Owner, error) {
 	if err != nil {
 		return Owner{}, fmt.Errorf("write owner credentials: %w", err)
 	}
-	if err := seal.WriteSecretFile(path, append(text, '\n')); err != nil {
+	if err := durable.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 		return Owner{}, fmt.Errorf("write owner credentials: %w", err)
 	}
 	return want, s.putServicePrincipal(ctx, want.ClientID, want.ObjectID, "lockstep-owner", want.ClientSecret)

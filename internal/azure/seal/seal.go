@@ -20,8 +20,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/lockstep-gitops/lockstep/internal/durable"
 )
 
 const (
@@ -53,7 +54,7 @@ func Open(path string) (*Keyring, error) {
 func create(path string) (*Keyring, error) {
 	key := make([]byte, keyBytes)
 	_, _ = rand.Read(key) // never fails
-	if err := WriteSecretFile(path, []byte(hex.EncodeToString(key)+"\n")); err != nil {
+	if err := durable.WriteFile(path, []byte(hex.EncodeToString(key)+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("create master key: %w", err)
 	}
 	return &Keyring{master: key}, nil
@@ -123,35 +124,4 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCM(block)
-}
-
-// WriteSecretFile creates or replaces a durable file that only its owner can read.
-func WriteSecretFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
