@@ -233,7 +233,8 @@ func kill9(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
 }
 
-// edit replaces text in a file: `edit FILE OLD NEW`. OLD has to be there.
+// edit replaces text in a file: `edit FILE OLD NEW`. OLD has to be there; \n in
+// NEW is a line break.
 func edit(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: edit FILE OLD NEW")
@@ -244,7 +245,7 @@ func edit(ts *testscript.TestScript, _ bool, args []string) {
 	if !strings.Contains(string(data), args[1]) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
-	ts.Check(os.WriteFile(path, []byte(strings.ReplaceAll(string(data), args[1], args[2])), 0o644))
+	ts.Check(os.WriteFile(path, []byte(strings.ReplaceAll(string(data), args[1], strings.ReplaceAll(args[2], `\n`, "\n"))), 0o644))
 }
 
 // holdPort occupies a free port of 127.0.0.1 for the rest of the story and puts

@@ -30,6 +30,9 @@ func (o *options) start(ctx context.Context, c *client.Client, s Settings) (serv
 	switch {
 	case err == nil:
 		o.Say("Platform %s is running.", o.Name)
+		if status.Version != o.Version {
+			o.Say("It runs version %s, this is %s; `lockstep down` and `lockstep up` change over.", status.Version, o.Version)
+		}
 		return o.watch(ctx, c, nil)
 	case !client.NotRunning(err):
 		return status, err
