@@ -215,7 +215,13 @@ func (o *options) waitForApps(ctx context.Context, c *client.Client) error {
 	ctx, cancel := o.Bound(ctx, waitLimit)
 	defer cancel()
 	err := o.printer().Step(ctx, "applications", func(ctx context.Context, note func(string)) error {
-		for range c.Changes(ctx, time.Second) {
+		changes := c.Changes(ctx, time.Second)
+		for {
+			select {
+			case <-changes:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			apps, err := c.Apps(ctx)
 			if err != nil {
 				continue // it may be starting
@@ -227,7 +233,6 @@ func (o *options) waitForApps(ctx context.Context, c *client.Client) error {
 			}
 			note(fmt.Sprintf("%s is %s and %s: %s", late.Name, late.Sync, late.Health, late.Message))
 		}
-		return ctx.Err()
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &output.Error{What: "not every application became healthy in time", Try: "lockstep app list", Code: output.ExitPending, Err: err}
