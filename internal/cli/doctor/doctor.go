@@ -41,7 +41,7 @@ func New(machine Machine) invocation.Constructor {
   lockstep doctor -o json | jq '.findings[].fix'`,
 			Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error {
-				report := Report{Healthy: true, Findings: machine.Examine(inv.Name, inv.StateDir)}
+				report := Report{Healthy: true, Findings: append([]Finding{}, machine.Examine(inv.Name, inv.StateDir)...)}
 				var names []string
 				for _, f := range report.Findings {
 					report.Healthy = report.Healthy && !f.Fatal
