@@ -103,6 +103,7 @@ a real Kubernetes and the GitOps engine that brings commits to it, as one progra
 // explainArgs gives wrong arguments of every command the form of our errors,
 // and makes a noun alone, or with an unknown verb, an error that helps.
 func explainArgs(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2 // cobra sets it only for the root
 	check := cmd.Args
 	if cmd.HasSubCommands() && cmd.Run == nil && cmd.RunE == nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return cmd.Help() }
