@@ -67,6 +67,9 @@ func (s *system) bringUp(ctx context.Context, start starter) error {
 	var programs bundle.Paths
 	if err := s.step(ctx, "programs", func(ctx context.Context) (_ string, err error) {
 		programs, err = bundle.Extract(ctx, s.cfg.path("programs"))
+		if s.cfg.Kubeconfig != "" && errors.Is(err, bundle.ErrNoPayload) {
+			return "none carried: images cannot be built here", nil
+		}
 		return "", err
 	}); err != nil {
 		return err
@@ -190,13 +193,15 @@ func (s *system) bringUpExisting(ctx context.Context, start starter, programs bu
 	if err != nil {
 		return fmt.Errorf("read %s: %w", s.cfg.Kubeconfig, err)
 	}
-	door := "127.0.0.1:" + portOf(s.cfg)
-	builder, err := s.newImage(programs.Buildkitd, programs.Runc, "", door, "http://"+door)
-	if err != nil {
-		return err
+	if programs.Buildkitd != "" {
+		door := "127.0.0.1:" + portOf(s.cfg)
+		builder, err := s.newImage(programs.Buildkitd, programs.Runc, "", door, "http://"+door)
+		if err != nil {
+			return err
+		}
+		s.node.set(func(l *late) { l.images = builder })
+		start("image builder", builder.Run)
 	}
-	s.node.set(func(l *late) { l.images = builder })
-	start("image builder", builder.Run)
 	engine, err := s.startEngine(access, start)
 	if err != nil {
 		return err
@@ -286,12 +291,13 @@ func (s *system) warm(ctx context.Context, images []baseimage.Image) {
 			return
 		}
 	}
+	builder := s.node.builder()
 	for _, made := range images {
-		if len(made.Tags) == 0 || !strings.Contains(made.Tags[0], "/golang:") {
+		if builder == nil || len(made.Tags) == 0 || !strings.Contains(made.Tags[0], "/golang:") {
 			continue
 		}
 		reference := made.Tags[0][:strings.LastIndex(made.Tags[0], ":")] + "@" + made.Digest
-		if err := s.node.builder().Warm(ctx, reference); err != nil && ctx.Err() == nil {
+		if err := builder.Warm(ctx, reference); err != nil && ctx.Err() == nil {
 			log.Warn("the build cache was not warmed up; the first build takes longer", "error", err)
 		}
 	}

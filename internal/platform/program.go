@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin/kustomize"
@@ -52,7 +54,7 @@ type program struct{ version, self string }
 func (p program) Run(ctx context.Context, s up.Settings, log io.Writer, ready func()) error {
 	cfg := Config{
 		Name: s.Name, StateDir: s.StateDir, Port: s.Port, Kubeconfig: s.Kubeconfig, UserKubeconfig: s.UserKubeconfig,
-		Self: s.Self, Version: s.Version, JobEnv: jobEnv(os.Getenv),
+		Self: s.Self, Version: s.Version, JobEnv: jobEnv(os.Getenv), JobPath: jobPath(),
 	}
 	return explain(cfg, Run(ctx, cfg, Deps{Log: slog.New(slog.NewTextHandler(log, nil)), Ready: ready}))
 }
@@ -65,6 +67,23 @@ func (p program) Down(ctx context.Context, name, stateDir string, note func(stri
 // Purge implements down.Platform.
 func (p program) Purge(name, stateDir string) error {
 	return Purge(Config{Name: name, StateDir: stateDir})
+}
+
+// usualPath is the PATH of a workflow step.
+const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// jobPath is the usual PATH, and the folder of this machine's Go where that is
+// elsewhere: actions/setup-go lends it to jobs.
+func jobPath() string {
+	program, err := exec.LookPath("go")
+	if err != nil {
+		return usualPath
+	}
+	dir := filepath.Dir(program)
+	if slices.Contains(filepath.SplitList(usualPath), dir) || !filepath.IsAbs(dir) {
+		return usualPath
+	}
+	return usualPath + ":" + dir
 }
 
 // jobEnv is what workflow jobs inherit of this machine: how its Go reaches

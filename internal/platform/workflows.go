@@ -47,7 +47,7 @@ type builds struct{ s *system }
 func (b builds) Build(ctx context.Context, r actions.BuildRequest, progress io.Writer) (actions.BuildResult, error) {
 	builder := b.s.node.builder()
 	if builder == nil {
-		return actions.BuildResult{}, errors.New("the image builder is still starting; run the workflow again in a moment")
+		return actions.BuildResult{}, errors.New("there is no image builder: the platform is still starting, or this lockstep carries none; `lockstep status` says which")
 	}
 	credentials := make(map[string]image.Credential, len(r.Credentials))
 	for host, c := range r.Credentials {
