@@ -133,7 +133,7 @@ func setLabels(k *types.Kustomization, o *v1alpha1.SourceKustomize) error {
 		return nil
 	}
 	for name := range o.CommonLabels {
-		if _, has := k.CommonLabels[name]; has && !o.ForceCommonLabels {
+		if _, has := k.CommonLabels[name]; has && !o.ForceCommonLabels { //nolint:staticcheck // Argo CD's commonLabels are these, selectors included
 			return fmt.Errorf("label %s is in the kustomization already; set forceCommonLabels to replace it", name)
 		}
 	}
@@ -141,11 +141,11 @@ func setLabels(k *types.Kustomization, o *v1alpha1.SourceKustomize) error {
 		k.Labels = append(k.Labels, types.Label{Pairs: o.CommonLabels, IncludeTemplates: o.LabelIncludeTemplates})
 		return nil
 	}
-	if k.CommonLabels == nil {
-		k.CommonLabels = map[string]string{}
+	if k.CommonLabels == nil { //nolint:staticcheck // Argo CD's commonLabels are these, selectors included
+		k.CommonLabels = map[string]string{} //nolint:staticcheck // Argo CD's commonLabels are these, selectors included
 	}
 	for name, value := range o.CommonLabels {
-		k.CommonLabels[name] = value
+		k.CommonLabels[name] = value //nolint:staticcheck // Argo CD's commonLabels are these, selectors included
 	}
 	return nil
 }
