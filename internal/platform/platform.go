@@ -100,6 +100,9 @@ func (s *system) run(ctx context.Context, door net.Listener) error {
 	start("actions", s.actions.Run)
 	g.Go(func() error { return s.bringUp(ctx, start) })
 	err := g.Wait()
+	if closeErr := errors.Join(s.actions.Close(), s.registry.Close(), s.azure.Close()); closeErr != nil {
+		s.log.Warn("not every store was closed in order", "error", closeErr)
+	}
 	if removeErr := s.removeContext(); removeErr != nil {
 		s.log.Warn("the kubeconfig context was not removed", "error", removeErr)
 	}
