@@ -77,6 +77,17 @@ func (w *Writer) slot(ctx context.Context) (context.Context, func(), error) {
 	}
 }
 
+// open finds the resource of a kind and waits for one of the slots that bound
+// the requests under way. The caller calls done after its request.
+func (w *Writer) open(ctx context.Context, gvk schema.GroupVersionKind, namespace string) (_ context.Context, _ dynamic.ResourceInterface, done func(), _ error) {
+	client, err := w.resource(gvk, namespace)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, done, err = w.slot(ctx)
+	return ctx, client, done, err
+}
+
 // Predict asks the API server what applying the object would give.
 func (w *Writer) Predict(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions) (*unstructured.Unstructured, error) {
 	return w.patch(ctx, o, options, []string{metav1.DryRunAll})
@@ -86,11 +97,7 @@ func (w *Writer) patch(ctx context.Context, o *unstructured.Unstructured, option
 	if o.GetName() == "" {
 		return nil, errors.New("generateName is for hooks only; give the object a name")
 	}
-	client, err := w.resource(o.GroupVersionKind(), o.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
-	ctx, done, err := w.slot(ctx)
+	ctx, client, done, err := w.open(ctx, o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -140,11 +147,7 @@ func (w *Writer) Write(ctx context.Context, c plan.Change) (*unstructured.Unstru
 }
 
 func (w *Writer) replace(ctx context.Context, c plan.Change) (*unstructured.Unstructured, error) {
-	client, err := w.resource(c.Desired.GroupVersionKind(), c.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	ctx, done, err := w.slot(ctx)
+	ctx, client, done, err := w.open(ctx, c.Desired.GroupVersionKind(), c.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -167,11 +170,7 @@ func (w *Writer) adopt(ctx context.Context, live *unstructured.Unstructured) err
 	if err != nil || len(patch) == 0 {
 		return err
 	}
-	client, err := w.resource(live.GroupVersionKind(), live.GetNamespace())
-	if err != nil {
-		return err
-	}
-	ctx, done, err := w.slot(ctx)
+	ctx, client, done, err := w.open(ctx, live.GroupVersionKind(), live.GetNamespace())
 	if err != nil {
 		return err
 	}
@@ -185,11 +184,7 @@ func (w *Writer) adopt(ctx context.Context, live *unstructured.Unstructured) err
 
 // Create makes an object that must not exist yet.
 func (w *Writer) Create(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	client, err := w.resource(o.GroupVersionKind(), o.GetNamespace())
-	if err != nil {
-		return nil, err
-	}
-	ctx, done, err := w.slot(ctx)
+	ctx, client, done, err := w.open(ctx, o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -201,14 +196,10 @@ func (w *Writer) Create(ctx context.Context, o *unstructured.Unstructured) (*uns
 // Delete removes a live object. An object that is gone, or another one of the
 // same name, is no error.
 func (w *Writer) Delete(ctx context.Context, live *unstructured.Unstructured, propagation string) error {
-	client, err := w.resource(live.GroupVersionKind(), live.GetNamespace())
+	ctx, client, done, err := w.open(ctx, live.GroupVersionKind(), live.GetNamespace())
 	if errors.Is(err, ErrUnknownKind) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	ctx, done, err := w.slot(ctx)
 	if err != nil {
 		return err
 	}
