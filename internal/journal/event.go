@@ -6,8 +6,8 @@
 // a cursor that they keep).
 //
 // Invariants: an event that Append has acknowledged survives kill -9 and a
-// power cut; IDs only grow and are never reused; events are never changed.
-// No event holds a secret: its writer masks before it appends.
+// power cut; IDs only grow and are never reused; events are never changed; the
+// newest million are kept. No event holds a secret: its writer masks before it appends.
 //
 // Start reading at [Event], then [Open].
 package journal

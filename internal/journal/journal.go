@@ -54,6 +54,11 @@ const (
 	defaultLimit = 1000
 	maxLimit     = 10_000
 	followPage   = 256
+	// keepEvents bounds the journal: the newest of this many events stay, about
+	// half a gigabyte and some ten thousand pushes. They are trimmed by the
+	// event whose id divides by trimEvery.
+	keepEvents = 1_000_000
+	trimEvery  = 1000
 )
 
 const schema = `
@@ -71,8 +76,9 @@ create index if not exists event_cause on event (cause) where cause != '';
 
 // Journal is an event store in one SQLite file. It is safe for concurrent use.
 type Journal struct {
-	db  *sql.DB
-	now func() time.Time
+	db   *sql.DB
+	keep int64 // newest events that are kept
+	now  func() time.Time
 
 	// writing holds one token: SQLite has one writer, and waiting here is fair
 	// and ends with the caller's context, while waiting in SQLite is neither.
@@ -110,7 +116,7 @@ func Open(ctx context.Context, path string) (*Journal, error) {
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), db.Close())
 	}
-	return &Journal{db: db, now: time.Now, writing: make(chan struct{}, 1), changed: make(chan struct{})}, nil
+	return &Journal{db: db, now: time.Now, keep: keepEvents, writing: make(chan struct{}, 1), changed: make(chan struct{})}, nil
 }
 
 // Close releases the file. Followers end when their contexts do.
@@ -149,6 +155,11 @@ func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
 	close(j.changed)
 	j.changed = make(chan struct{})
 	j.mu.Unlock()
+	if id%trimEvery == 0 {
+		// The event is stored whatever comes of this; the next trim makes good
+		// for one that failed.
+		_, _ = j.db.ExecContext(ctx, `delete from event where id <= ?`, id-j.keep)
+	}
 	return id, nil
 }
 
