@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES = $(shell go list ./... | grep -v /internal/cluster/hyperkube)
 export CGO_ENABLED ?= 0
 
-.PHONY: up down build bundle gocache deps test unit race story bench lint fmt clean help
+.PHONY: up down build bundle gocache deps test unit story bench lint clean help
 
 up: build ## build, start the platform and run the example through the loop
 	@$(BIN) up --example storefront --example-dir storefront
@@ -49,7 +49,7 @@ lint: ## formatting, vet and, where it is installed, golangci-lint
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; fi
 
 clean: ## remove what was built; the platform's state is removed by `lockstep down --purge`
-	rm -rf bin internal/bundle/payload/*.zst
+	rm -rf bin internal/bundle/payload/*.zst internal/bundle/payload/index.json internal/cli/storefront/template/*.tar
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
