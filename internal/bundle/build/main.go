@@ -59,7 +59,10 @@ func run(ctx context.Context, out string, trim, plain bool) error {
 	}
 	for _, r := range recipes(versions) {
 		begin := time.Now()
-		if err := r.build(ctx, root, out, trim); err != nil {
+		quiet := keepTelling(strings.Join(r.programs(), " "))
+		err := r.build(ctx, root, out, trim)
+		quiet()
+		if err != nil {
 			return err
 		}
 		fmt.Printf("built  %-62s %6.1fs\n", strings.Join(r.programs(), " "), time.Since(begin).Seconds())
@@ -98,4 +101,23 @@ func checkTools(ctx context.Context) error {
 		return fmt.Errorf("runc needs packages that are not installed; try: apt-get install -y %s", strings.Join(missing, " "))
 	}
 	return nil
+}
+
+// keepTelling says now and then that a long build is still going on. Short ones
+// pass in silence.
+func keepTelling(what string) (stop func()) {
+	done, begin := make(chan struct{}), time.Now()
+	go func() {
+		wait := 5 * time.Second
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(wait):
+				fmt.Printf("build  %s: %s so far; the first time takes minutes, Kubernetes most of them\n", what, time.Since(begin).Round(time.Second))
+				wait = time.Minute
+			}
+		}
+	}()
+	return func() { close(done) }
 }
