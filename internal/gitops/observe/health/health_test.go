@@ -28,7 +28,7 @@ func TestOf(t *testing.T) {
 		{"deployment without status", deploy, v1alpha1.HealthProgressing, "generation 2"},
 		{"deployment updating", deploy + "spec: {replicas: 3}\nstatus: {observedGeneration: 2, updatedReplicas: 1}", v1alpha1.HealthProgressing, "1 of 3 new replicas"},
 		{"deployment quota", deploy + "spec: {replicas: 3}\nstatus: {observedGeneration: 2, updatedReplicas: 0, conditions: [{type: ReplicaFailure, status: 'True', message: exceeded quota}]}", v1alpha1.HealthProgressing, "exceeded quota"},
-		{"deployment old pods", deploy + "status: {observedGeneration: 2, replicas: 2, updatedReplicas: 1, availableReplicas: 2}", v1alpha1.HealthProgressing, "1 old replicas"},
+		{"deployment old pods", deploy + "status: {observedGeneration: 2, replicas: 2, updatedReplicas: 1, availableReplicas: 2}", v1alpha1.HealthProgressing, "until the new ones are available: 1"},
 		{"deployment unavailable", deploy + "status: {observedGeneration: 2, replicas: 1, updatedReplicas: 1}", v1alpha1.HealthProgressing, "0 of 1 updated replicas are available"},
 		{"deployment deadline", deploy + "status: {observedGeneration: 2, conditions: [{type: Progressing, status: 'False', reason: ProgressDeadlineExceeded, message: too long}]}", v1alpha1.HealthDegraded, "too long"},
 		{"deployment paused", deploy + "spec: {paused: true}", v1alpha1.HealthSuspended, ""},

@@ -30,7 +30,7 @@ func deployment(o *unstructured.Unstructured) Status {
 		}
 		return progressing("%d of %d new replicas are updated", updated, want)
 	case total > updated:
-		return progressing("%d old replicas are being ended", total-updated)
+		return progressing("old pods stay until the new ones are available: %d", total-updated)
 	case available < updated:
 		return progressing("%d of %d updated replicas are available", available, updated)
 	}
