@@ -5,7 +5,7 @@
 // the name it is started under (argv[0]), or by its first argument.
 //
 // It is a program of its own, carried inside lockstep, for two reasons: the
-// packages below spend a tenth of a second and tens of megabytes on
+// packages below spend tens of milliseconds and megabytes on
 // initialisation that no lockstep command should pay, and relinking them would
 // make the development loop of everything else slow.
 package main
