@@ -202,7 +202,9 @@ func ensureNodeLink(cfg Config, ns netns.NsHandle) error {
 func removeNetwork(cfg Config) error {
 	var errs []error
 	if link, err := netlink.LinkByName(cfg.linkName()); err == nil && ownLink(cfg, link) {
-		if err := netlink.LinkDel(link); err != nil {
+		// The kernel removes the pair by itself, soon after the last process and
+		// mount of the namespace: it may be faster.
+		if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("remove link %s: %w", cfg.linkName(), err))
 		}
 	}
