@@ -239,7 +239,10 @@ func (c *Cache) settle(before, after *unstructured.Unstructured) {
 	if !ok {
 		return
 	}
-	if after == nil || w.passedBy(after) {
+	// The end of a predecessor of the same name says nothing of what was
+	// written in its place.
+	ended := after == nil && before.GetUID() == w.object.GetUID()
+	if ended || after != nil && w.passedBy(after) {
 		delete(c.overlay, key)
 	}
 }
