@@ -34,6 +34,9 @@ const (
 	AnnotationCompareOptions = "argocd.argoproj.io/compare-options"
 	AnnotationIgnoreHealth   = "argocd.argoproj.io/ignore-healthcheck"
 	AnnotationSkipReconcile  = "argocd.argoproj.io/skip-reconcile"
+	AnnotationGeneratePaths  = "argocd.argoproj.io/manifest-generate-paths"
+	AnnotationDeletionOK     = "argocd.argoproj.io/deletion-approved" // RFC 3339; confirms what asks for it
+	AnnotationHookFinalizer  = "argocd.argoproj.io/hook-finalizer"
 
 	FinalizerResources           = "resources-finalizer.argocd.argoproj.io"
 	FinalizerResourcesForeground = "resources-finalizer.argocd.argoproj.io/foreground"
@@ -68,10 +71,10 @@ type ApplicationSource struct {
 	RepoURL        string           `json:"repoURL"`
 	Path           string           `json:"path,omitempty"`
 	TargetRevision string           `json:"targetRevision,omitempty"`
-	Helm           json.RawMessage  `json:"helm,omitempty"`
+	Helm           *SourceHelm      `json:"helm,omitempty"`
 	Kustomize      *SourceKustomize `json:"kustomize,omitempty"`
 	Directory      *SourceDirectory `json:"directory,omitempty"`
-	Plugin         json.RawMessage  `json:"plugin,omitempty"`
+	Plugin         *SourcePlugin    `json:"plugin,omitempty"`
 	Chart          string           `json:"chart,omitempty"`
 	Ref            string           `json:"ref,omitempty"`
 	Name           string           `json:"name,omitempty"`
@@ -127,11 +130,11 @@ type KustomizeSelector struct {
 
 // SourceDirectory configures the reading of plain manifests.
 type SourceDirectory struct {
-	Recurse                bool            `json:"recurse,omitempty"`
-	Jsonnet                json.RawMessage `json:"jsonnet,omitempty"`
-	Exclude                string          `json:"exclude,omitempty"`
-	Include                string          `json:"include,omitempty"`
-	DisableExtensionFilter bool            `json:"disableExtensionFilter,omitempty"`
+	Recurse                bool          `json:"recurse,omitempty"`
+	Jsonnet                SourceJsonnet `json:"jsonnet,omitzero"`
+	Exclude                string        `json:"exclude,omitempty"`
+	Include                string        `json:"include,omitempty"`
+	DisableExtensionFilter bool          `json:"disableExtensionFilter,omitempty"`
 }
 
 // Destination is the cluster and namespace that objects go to.

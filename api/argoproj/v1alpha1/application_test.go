@@ -50,7 +50,7 @@ operation: {sync: {revision: abc, prune: true}, initiatedBy: {username: ada}}
 		t.Fatal(err)
 	}
 	k := app.Spec.Source.Kustomize
-	if k.Replicas[0].Count.IntValue() != 3 || k.Replicas[1].Count.IntValue() != 2 || len(app.Spec.Source.Helm) == 0 {
+	if k.Replicas[0].Count.IntValue() != 3 || k.Replicas[1].Count.IntValue() != 2 || app.Spec.Source.Helm == nil {
 		t.Errorf("source: %+v", app.Spec.Source)
 	}
 	if a := app.Spec.SyncPolicy.Automated; !a.Prune || a.Enabled == nil || *a.Enabled {

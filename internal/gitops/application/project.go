@@ -45,12 +45,12 @@ func (p *pass) checkProject(src *v1alpha1.ApplicationSource) error {
 	}
 	for _, f := range []struct {
 		name string
-		raw  []byte
+		set  bool
 	}{
-		{"syncWindows", project.Spec.SyncWindows}, {"signatureKeys", project.Spec.SignatureKeys},
-		{"sourceIntegrity", project.Spec.SourceIntegrity}, {"destinationServiceAccounts", project.Spec.DestinationServiceAccounts},
+		{"syncWindows", len(project.Spec.SyncWindows) > 0}, {"signatureKeys", len(project.Spec.SignatureKeys) > 0},
+		{"sourceIntegrity", len(project.Spec.SourceIntegrity) > 0}, {"destinationServiceAccounts", len(project.Spec.DestinationServiceAccounts) > 0},
 	} {
-		if s := string(f.raw); s != "" && s != "[]" && s != "null" && s != "{}" {
+		if f.set {
 			return invalid("AppProject %s sets %s, which this engine does not enforce yet; nothing is synced rather than more than the project permits", project.Name, f.name)
 		}
 	}

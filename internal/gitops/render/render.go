@@ -49,6 +49,28 @@ type Request struct {
 	Namespace string // destination namespace
 	Project   string
 	Source    v1alpha1.ApplicationSource
+	// Refs are the trees of the other sources of the Application by their ref,
+	// for value files "$ref/path". What is read of them is in their Inputs.
+	Refs map[string]*source.Tree
+	// KubeVersion ("1.37.2") and APIVersions ("apps/v1", "apps/v1/Deployment")
+	// are what the destination cluster has; charts ask for them.
+	KubeVersion string
+	APIVersions []string
+	// Remote fetches what the source names outside its tree. It may be nil:
+	// then that is an error with the place that names it.
+	Remote Remote
+}
+
+// Remote fetches what a source names outside its tree. What it returns is
+// immutable: a chart by version and digest, a commit by its id.
+type Remote interface {
+	// Chart returns the archive (.tgz) of the newest version of a chart that
+	// the constraint allows. repoURL is https:// or oci://.
+	Chart(ctx context.Context, repoURL, name, constraint string) (archive []byte, version string, err error)
+	// Base returns the tree of a Git repository at a branch, tag or commit ("" is HEAD).
+	Base(ctx context.Context, repoURL, revision string) (*source.Tree, error)
+	// File returns a file by its URL (https), for value files and the like.
+	File(ctx context.Context, url string) ([]byte, error)
 }
 
 // Result is what a request gave.
@@ -103,14 +125,14 @@ func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (
 // kustomization, else plain files.
 func detect(ctx context.Context, tree *source.Tree, dir string, src v1alpha1.ApplicationSource) (Tool, error) {
 	switch {
-	case src.Chart != "" || len(src.Helm) > 0:
+	case src.Chart != "" || src.Helm != nil:
 		return ToolHelm, &manifest.Error{Message: "spec.source: Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
-	case len(src.Plugin) > 0:
+	case src.Plugin != nil:
 		return ToolPlugin, &manifest.Error{Message: "spec.source.plugin: config management plugins are not run", Hint: "Commit the rendered manifests and let the source point to them."}
 	case src.Kustomize != nil:
 		return ToolKustomize, nil
 	case src.Directory != nil:
-		if len(src.Directory.Jsonnet) > 0 && string(src.Directory.Jsonnet) != "{}" {
+		if len(src.Directory.Jsonnet.ExtVars)+len(src.Directory.Jsonnet.TLAs)+len(src.Directory.Jsonnet.Libs) > 0 {
 			return ToolDirectory, &manifest.Error{Message: "spec.source.directory.jsonnet: Jsonnet is not rendered yet", Hint: "Commit the rendered YAML."}
 		}
 		return ToolDirectory, nil

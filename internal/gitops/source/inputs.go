@@ -42,7 +42,12 @@ func (in Inputs) Affected(changed []string) (string, bool) {
 
 // Same reports whether every input has the same identity in commit.
 func (in Inputs) Same(ctx context.Context, repo *git.Repository, commit string) (bool, error) {
-	t := NewTree(repo, commit)
+	return in.SameIn(ctx, NewTree(repo, commit))
+}
+
+// SameIn reports whether every input has the same identity in a tree, of which
+// nothing is recorded.
+func (in Inputs) SameIn(ctx context.Context, t *Tree) (bool, error) {
 	for p, id := range in {
 		now, err := t.identity(ctx, p)
 		if err != nil {

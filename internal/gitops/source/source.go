@@ -61,10 +61,33 @@ func Tracks(targetRevision, ref, head string) bool {
 	return ref == "refs/heads/"+targetRevision || ref == "refs/tags/"+targetRevision
 }
 
-// Tree is one commit's files. It records what is read through it. It is safe
-// for concurrent use.
-type Tree struct {
+// Files is what a tree shows: a commit, or the content of an archive.
+type Files interface {
+	// ReadDir lists a directory, "" for the root, or returns git.ErrNotFound.
+	ReadDir(ctx context.Context, dir string) ([]git.Entry, error)
+	// Object returns the content of an entry by its id.
+	Object(ctx context.Context, id string) ([]byte, error)
+}
+
+// commitFiles are the files of one commit.
+type commitFiles struct {
 	repo   *git.Repository
+	commit string
+}
+
+func (c commitFiles) ReadDir(ctx context.Context, dir string) ([]git.Entry, error) {
+	return c.repo.ReadDir(ctx, c.commit, dir)
+}
+
+func (c commitFiles) Object(ctx context.Context, id string) ([]byte, error) {
+	o, err := c.repo.Object(ctx, id)
+	return o.Data, err
+}
+
+// Tree is one commit's files, or those of a chart or artifact. It records what
+// is read through it. It is safe for concurrent use.
+type Tree struct {
+	files  Files
 	commit string
 
 	mu     sync.Mutex
@@ -79,10 +102,16 @@ type listing struct {
 
 // NewTree returns the view of commit, a full object id.
 func NewTree(repo *git.Repository, commit string) *Tree {
-	return &Tree{repo: repo, commit: commit, dirs: map[string]listing{}, inputs: Inputs{}}
+	return NewTreeOf(commitFiles{repo, commit}, commit)
 }
 
-// Commit is the object id that the tree shows.
+// NewTreeOf returns the view of files; revision names their state: the version
+// of a chart, the digest of an artifact.
+func NewTreeOf(files Files, revision string) *Tree {
+	return &Tree{files: files, commit: revision, dirs: map[string]listing{}, inputs: Inputs{}}
+}
+
+// Commit is the object id, version or digest that the tree shows.
 func (t *Tree) Commit() string { return t.commit }
 
 // Inputs returns a copy of what was read so far.
@@ -139,12 +168,12 @@ func (t *Tree) ReadFile(ctx context.Context, p string) ([]byte, error) {
 	if e.Kind != git.KindBlob {
 		return nil, fmt.Errorf("%s is a directory or submodule, not a file: %w", p, git.ErrNotFound)
 	}
-	o, err := t.repo.Object(ctx, e.ID)
+	data, err := t.files.Object(ctx, e.ID)
 	if err != nil {
 		return nil, err
 	}
 	t.record(real, e.ID)
-	return o.Data, nil
+	return data, nil
 }
 
 // Entry is one name in a directory.
@@ -249,12 +278,12 @@ func (t *Tree) walk(ctx context.Context, p string) (string, git.Entry, error) {
 }
 
 func (t *Tree) readLink(ctx context.Context, at string, e git.Entry) ([]string, error) {
-	o, err := t.repo.Object(ctx, e.ID)
+	data, err := t.files.Object(ctx, e.ID)
 	if err != nil {
 		return nil, err
 	}
 	t.record(at, e.ID)
-	target := string(o.Data)
+	target := string(data)
 	if strings.HasPrefix(target, "/") {
 		return nil, fmt.Errorf("symbolic link %s to %q %w", at, target, ErrEscapes)
 	}
@@ -288,7 +317,7 @@ func (t *Tree) list(ctx context.Context, dir string) listing {
 	if ok {
 		return l
 	}
-	entries, err := t.repo.ReadDir(ctx, t.commit, dir)
+	entries, err := t.files.ReadDir(ctx, dir)
 	if err != nil {
 		return listing{err: err}
 	}
