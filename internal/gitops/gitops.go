@@ -24,13 +24,10 @@ import (
 	"net/http"
 	"time"
 
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/application"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
@@ -39,7 +36,7 @@ import (
 type Config struct {
 	Namespace      string        // home of Applications and projects; "argocd"
 	FieldManager   string        // name in managedFields; "argocd-controller"
-	ResyncInterval time.Duration // how often an application is looked at without cause; 3 minutes
+	ResyncInterval time.Duration // how often an application is looked at without cause; 30 minutes
 	MaxParallel    int           // requests to the API server at a time; 32
 	Workers        int           // applications looked at at a time; 8
 }
@@ -52,7 +49,7 @@ func (c Config) withDefaults() Config {
 		c.FieldManager = "argocd-controller"
 	}
 	if c.ResyncInterval == 0 {
-		c.ResyncInterval = 3 * time.Minute
+		c.ResyncInterval = 30 * time.Minute
 	}
 	if c.MaxParallel == 0 {
 		c.MaxParallel = 32
@@ -84,12 +81,13 @@ type Repositories = application.Repositories
 type Deps struct {
 	Log     *slog.Logger
 	Journal interface {
-		journal.Appender
+		application.Journal
 		journal.Reader
 	}
 	Rest         *rest.Config // rights to everything that Applications may hold
 	Repositories Repositories
-	Now          func() time.Time // nil for time.Now
+	Sources      application.Sources // nil for Repositories alone
+	Now          func() time.Time    // nil for time.Now
 }
 
 // Engine is the loop for one cluster.
@@ -98,6 +96,7 @@ type Engine struct {
 	deps       Deps
 	client     dynamic.Interface
 	controller *application.Controller
+	clusters   *clusters
 	ready      chan struct{}
 }
 
@@ -118,22 +117,22 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gitops: client: %w", err)
 	}
-	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
-	if err != nil {
-		return nil, fmt.Errorf("gitops: discovery client: %w", err)
+	e := &Engine{cfg: cfg, deps: deps, client: client, ready: make(chan struct{})}
+	e.clusters = &clusters{engine: e}
+	sources := deps.Sources
+	if sources == nil {
+		sources = application.Local(deps.Repositories)
 	}
-	mapper := observe.NewMapper(disco, deps.Now)
-	controller, err := application.New(application.Config{
+	e.controller, err = application.New(application.Config{
 		Namespace: cfg.Namespace, FieldManager: cfg.FieldManager, ResyncInterval: cfg.ResyncInterval, Workers: cfg.Workers,
 	}, application.Deps{
-		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Mapper: mapper,
-		Writer: apply.NewWriter(client, mapper, cfg.FieldManager, cfg.MaxParallel), Renderer: render.New(),
-		Repositories: deps.Repositories, Now: deps.Now,
+		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Clusters: e.clusters,
+		Renderer: render.New(), Sources: sources, Now: deps.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{cfg: cfg, deps: deps, client: client, controller: controller, ready: make(chan struct{})}, nil
+	return e, nil
 }
 
 // clientFor lifts client-go's rate limit: the engine bounds itself by
@@ -162,6 +161,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	if !e.installUntilDone(ctx) {
 		return nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	here, err := e.connect(ctx, application.LocalServer, "in-cluster", e.deps.Rest)
+	if err != nil {
+		return err
+	}
+	e.clusters.here = here
+	defer here.Live.Wait()
+	defer cancel()
 	go func() {
 		select {
 		case <-e.controller.Ready():

@@ -124,16 +124,27 @@ func (j *Journal) Close() error { return j.db.Close() }
 
 // Append implements [Appender].
 func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
-	if e.Stage == "" || e.Status == "" {
-		return 0, fmt.Errorf("append to journal: event for %q needs a stage and a status", e.Subject)
-	}
-	if e.Time.IsZero() {
-		e.Time = j.now()
-	}
-	e.Time, e.ID = e.Time.UTC(), 0
-	body, err := json.Marshal(e)
-	if err != nil {
-		return 0, fmt.Errorf("append to journal: %w", err)
+	return j.AppendAll(ctx, []Event{e})
+}
+
+// AppendAll records events durably in their order, all or none, at the cost of
+// one. It returns the ID of the last.
+func (j *Journal) AppendAll(ctx context.Context, events []Event) (int64, error) {
+	bodies := make([]string, len(events))
+	for i := range events {
+		e := &events[i]
+		if e.Stage == "" || e.Status == "" {
+			return 0, fmt.Errorf("append to journal: event for %q needs a stage and a status", e.Subject)
+		}
+		if e.Time.IsZero() {
+			e.Time = j.now()
+		}
+		e.Time, e.ID = e.Time.UTC(), 0
+		body, err := json.Marshal(e)
+		if err != nil {
+			return 0, fmt.Errorf("append to journal: %w", err)
+		}
+		bodies[i] = string(body)
 	}
 	select {
 	case j.writing <- struct{}{}:
@@ -141,13 +152,7 @@ func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
 	case <-ctx.Done():
 		return 0, fmt.Errorf("append to journal: %w", ctx.Err())
 	}
-	res, err := j.db.ExecContext(ctx,
-		`insert into event (time, repo, commit_id, stage, subject, status, cause, body) values (?,?,?,?,?,?,?,?)`,
-		e.Time.UnixMicro(), e.Repo, e.Commit, e.Stage, e.Subject, e.Status, e.Data[DataCause], string(body))
-	if err != nil {
-		return 0, fmt.Errorf("append to journal: %w", err)
-	}
-	id, err := res.LastInsertId()
+	last, err := j.insert(ctx, events, bodies)
 	if err != nil {
 		return 0, fmt.Errorf("append to journal: %w", err)
 	}
@@ -155,12 +160,33 @@ func (j *Journal) Append(ctx context.Context, e Event) (int64, error) {
 	close(j.changed)
 	j.changed = make(chan struct{})
 	j.mu.Unlock()
-	if id%trimEvery == 0 {
-		// The event is stored whatever comes of this; the next trim makes good
-		// for one that failed.
-		_, _ = j.db.ExecContext(ctx, `delete from event where id <= ?`, id-j.keep)
+	if last/trimEvery != (last-int64(len(events)))/trimEvery {
+		// The events are stored whatever comes of this; the next trim makes
+		// good for one that failed.
+		_, _ = j.db.ExecContext(ctx, `delete from event where id <= ?`, last-j.keep)
 	}
-	return id, nil
+	return last, nil
+}
+
+// insert stores events in one transaction and returns the ID of the last.
+func (j *Journal) insert(ctx context.Context, events []Event, bodies []string) (last int64, err error) {
+	tx, err := j.db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for i, e := range events {
+		res, err := tx.ExecContext(ctx,
+			`insert into event (time, repo, commit_id, stage, subject, status, cause, body) values (?,?,?,?,?,?,?,?)`,
+			e.Time.UnixMicro(), e.Repo, e.Commit, e.Stage, e.Subject, e.Status, e.Data[DataCause], bodies[i])
+		if err != nil {
+			return 0, err
+		}
+		if last, err = res.LastInsertId(); err != nil {
+			return 0, err
+		}
+	}
+	return last, tx.Commit()
 }
 
 // Last implements [Reader].

@@ -2,13 +2,9 @@ package application
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,185 +13,251 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
 
-// planAt renders the source at a commit and plans it against the live state.
-// current says that the commit is the one that the application follows: only
-// then the render is kept and told.
-func (p *pass) planAt(ctx context.Context, commit string, current bool) (*plan.Plan, error) {
-	res, err := p.render(ctx, commit, current)
-	if err != nil {
+// compareWith plans a rendering against the live state. current says that the
+// rendering is the one that the application follows: only then verdicts are
+// kept and the plan is told. It returns nil while the live state is not known.
+func (p *pass) compareWith(ctx context.Context, want *rendered, current bool) (*plan.Plan, error) {
+	if current {
+		for _, w := range want.repeated {
+			p.condition(v1alpha1.ConditionRepeatedResource, w.String())
+		}
+		for _, w := range want.warnings {
+			p.condition(v1alpha1.ConditionManifestWarning, w.String())
+		}
+	}
+	if err := p.checkObjects(want); err != nil {
 		return nil, err
+	}
+	if wait, err := p.cluster.down(p.Now()); err != nil {
+		return nil, &laterError{wait, err}
 	}
 	instance := p.instance(p.app.Namespace, p.app.Name)
-	objects, warnings, err := render.Target(res.Objects, instance, p.app.Spec.Destination.Namespace, p.Mapper)
+	ready, why, err := p.cluster.Live.Ensure(instance, p.kinds(want))
 	if err != nil {
-		return nil, err
+		p.cluster.failed(p.Now(), err)
+		wait, down := p.cluster.down(p.Now())
+		return nil, &laterError{wait, down}
 	}
-	for _, w := range warnings {
-		p.condition(v1alpha1.ConditionRepeatedResource, w.String())
+	if !ready {
+		p.waiting = why
+		return nil, nil
 	}
-	for _, w := range res.Warnings {
-		p.condition(v1alpha1.ConditionManifestWarning, w.String())
+	p.cluster.failed(p.Now(), nil)
+	c := &comparison{pass: p, want: want, instance: instance, current: current}
+	pl, err := c.plan(ctx)
+	if err == nil && current {
+		p.announcePlan(p.commit(), pl)
 	}
-	if err := p.checkObjects(objects); err != nil {
-		return nil, err
-	}
-	in, err := p.input(ctx, instance, objects)
-	if err != nil {
-		return nil, err
-	}
-	pl := plan.Make(in)
-	if current {
-		p.announcePlan(ctx, commit, pl)
-	}
-	return pl, nil
-}
-
-// render produces the objects of a commit, from the last render where its
-// inputs are the same.
-func (p *pass) render(ctx context.Context, commit string, current bool) (render.Result, error) {
-	st := p.st
-	have := st.rendered
-	st.mu.Lock()
-	hard := st.hard
-	if current {
-		st.hard = false
-	}
-	st.mu.Unlock()
-	if have != nil && have.params == st.params && !hard {
-		if have.commit == commit {
-			return have.result, have.err
-		}
-		same, err := have.result.Inputs.Same(ctx, st.repo, commit)
-		if err != nil {
-			return render.Result{}, err
-		}
-		if same && current {
-			p.announceSkip(ctx, commit, "no input of the application changed")
-			st.move(commit)
-		}
-		if same {
-			return have.result, have.err
-		}
-	}
-	now := p.fresh(ctx, commit, current)
-	if ctx.Err() != nil {
-		return render.Result{}, context.Cause(ctx)
-	}
-	if current {
-		st.mu.Lock()
-		st.rendered = now
-		st.mu.Unlock()
-		p.index(st.name).Set(p.key, now.result.Inputs)
-	}
-	return now.result, now.err
-}
-
-func (p *pass) fresh(ctx context.Context, commit string, current bool) *rendered {
-	if current {
-		p.announceRenderStart(ctx, commit)
-	}
-	start := p.Now()
-	p.st.serial++
-	now := &rendered{commit: commit, params: p.st.params, serial: p.st.serial}
-	now.result, now.err = p.Renderer.Render(ctx, source.NewTree(p.st.repo, commit), render.Request{
-		App: p.app.Name, Namespace: p.app.Spec.Destination.Namespace, Project: p.app.Spec.Project, Source: *sourceOf(&p.app),
-	})
-	now.took = p.Now().Sub(start)
-	if current && ctx.Err() == nil {
-		p.announceRender(ctx, now)
-	}
-	return now
-}
-
-// input gathers the live side of a plan.
-func (p *pass) input(ctx context.Context, instance string, objects []manifest.Object) (plan.Input, error) {
-	in := plan.Input{
-		Instance: instance, Manager: p.FieldManager, Desired: objects,
-		Ignore: p.app.Spec.IgnoreDifferences, Options: p.options, Predicted: map[plan.Key]plan.Prediction{},
-	}
-	wait, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if _, err := p.live.Ensure(wait, p.life, p.kinds(objects)); err != nil {
-		return in, err
-	}
-	in.Live = p.live.Tracked(instance)
-	for _, o := range objects {
-		key := plan.KeyOf(o.Unstructured)
-		if in.Live[key] != nil || o.GetName() == "" {
-			continue
-		}
-		live, err := p.live.Get(ctx, o.Unstructured)
-		if err != nil {
-			return in, err
-		}
-		if live != nil {
-			in.Live[key] = live
-		}
-	}
-	return in, p.predict(ctx, in)
+	return pl, err
 }
 
 // kinds are those of the rendered objects, and those of objects that the
 // application had when it was last looked at.
-func (p *pass) kinds(objects []manifest.Object) []schema.GroupVersionKind {
-	seen := map[schema.GroupVersionKind]bool{}
+func (p *pass) kinds(want *rendered) []schema.GroupVersionKind {
+	seen := map[schema.GroupKind]bool{}
 	var out []schema.GroupVersionKind
 	add := func(gvk schema.GroupVersionKind) {
-		if !seen[gvk] {
-			seen[gvk] = true
+		if gvk.Version != "" && !seen[gvk.GroupKind()] {
+			seen[gvk.GroupKind()] = true
 			out = append(out, gvk)
 		}
 	}
-	groups := map[schema.GroupKind]bool{}
-	for _, o := range objects {
-		add(o.GroupVersionKind())
-		groups[o.GroupVersionKind().GroupKind()] = true
+	for _, d := range want.objects {
+		add(schema.GroupVersionKind{Group: d.key.Group, Version: d.version, Kind: d.key.Kind})
 	}
 	for _, r := range p.app.Status.Resources {
-		gvk := schema.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind}
-		if !groups[gvk.GroupKind()] && gvk.Version != "" {
-			add(gvk)
-		}
+		add(schema.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind})
 	}
 	return out
 }
 
-// predict asks the API server about the objects that look different or are
-// new. Answers are kept while both sides stay the same.
-func (p *pass) predict(ctx context.Context, in plan.Input) error {
+// comparison is one comparison of what is to be with what is.
+type comparison struct {
+	*pass
+	want     *rendered
+	instance string
+	current  bool
+	in       plan.Input
+	live     map[plan.Key]*observe.Object
+	wanted   map[plan.Key]*desired
+}
+
+// plan compares the objects of which no verdict holds, and takes the others
+// as they were found last.
+func (c *comparison) plan(ctx context.Context) (*plan.Plan, error) {
+	c.live, c.wanted = map[plan.Key]*observe.Object{}, map[plan.Key]*desired{}
+	for _, o := range c.cluster.Live.Objects(c.instance) {
+		c.live[o.Key] = o
+	}
+	c.in = plan.Input{
+		Instance: c.instance, Manager: c.FieldManager, Ignore: c.app.Spec.IgnoreDifferences, Options: c.options,
+		Live: map[plan.Key]*unstructured.Unstructured{}, Predicted: map[plan.Key]plan.Prediction{}, Accepted: map[plan.Key]*unstructured.Unstructured{},
+	}
+	rules := fmt.Sprintf("%v %+v", c.options, c.app.Spec.IgnoreDifferences)
+	if c.st.rules != rules {
+		c.st.rules, c.st.verdicts = rules, nil
+	}
+	for i := range c.want.objects {
+		if err := c.add(ctx, &c.want.objects[i]); err != nil {
+			return nil, err
+		}
+	}
+	for key, o := range c.live {
+		if c.wanted[key] != nil {
+			continue
+		}
+		u, err := c.cluster.Live.Load(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		if u != nil {
+			c.in.Live[key] = u
+		}
+	}
+	if err := c.predict(ctx); err != nil {
+		return nil, err
+	}
+	pl := plan.Make(c.in)
+	if c.current {
+		c.remember(pl)
+	}
+	return pl, nil
+}
+
+// add puts one desired object into the input, or its verdict.
+func (c *comparison) add(ctx context.Context, d *desired) error {
+	if d.hook {
+		o, err := d.object()
+		c.in.Desired = append(c.in.Desired, o)
+		return err
+	}
+	c.wanted[d.key] = d
+	live := c.live[d.key]
+	if live == nil {
+		live = c.cluster.Live.Lookup(d.key)
+	}
+	version := ""
+	if live != nil {
+		c.live[d.key] = live
+		version = live.ResourceVersion
+	}
+	if v, ok := c.st.verdicts[d.key]; ok && c.current && v.want == d.digest && v.live == version && live != nil && !live.Deleting {
+		c.in.Unchanged = append(c.in.Unchanged, v.change)
+		return nil
+	}
+	o, err := d.object()
+	if err != nil {
+		return err
+	}
+	c.in.Desired = append(c.in.Desired, o)
+	if live == nil {
+		return c.knownKind(o)
+	}
+	u, err := c.cluster.Live.Get(ctx, o.Unstructured)
+	if err != nil {
+		return err
+	}
+	if u != nil {
+		c.in.Live[d.key] = u
+	}
+	if a, ok := c.st.accepted[d.key]; ok && a.want == d.digest {
+		c.in.Accepted[d.key] = a.object
+	}
+	return nil
+}
+
+// knownKind notes when the cluster does not have the kind of a new object, so
+// that the sync fails before it writes anything.
+func (c *comparison) knownKind(o manifest.Object) error {
+	_, known, err := c.cluster.Mapper.Resource(o.GroupVersionKind())
+	if err != nil || known {
+		return err
+	}
+	err = fmt.Errorf("%w: %s", apply.ErrUnknownKind, o.GroupVersionKind())
+	if err = c.tolerate(err, o.Unstructured, c.made()); err != nil {
+		c.in.Predicted[plan.KeyOf(o.Unstructured)] = plan.Prediction{Err: err}
+	}
+	return nil
+}
+
+// made is what the rendered objects bring to the cluster.
+func (c *comparison) made() promised {
+	var objects []manifest.Object
+	for _, d := range c.want.objects {
+		if d.key.Kind != "Namespace" && d.key.Kind != "CustomResourceDefinition" {
+			continue
+		}
+		if o, err := d.object(); err == nil {
+			objects = append(objects, o)
+		}
+	}
+	return kindsMade(objects)
+}
+
+// remember keeps the verdicts of objects that are as desired.
+func (c *comparison) remember(pl *plan.Plan) {
+	verdicts := make(map[plan.Key]verdict, len(pl.Changes))
+	for i, ch := range pl.Changes {
+		d, live := c.wanted[ch.Key], c.live[ch.Key]
+		if ch.Action != plan.None || d == nil || live == nil || ch.SharedWith != "" {
+			continue
+		}
+		ch.Desired, ch.Live, ch.Predicted = nil, nil, nil
+		pl.Changes[i] = ch
+		verdicts[ch.Key] = verdict{d.digest, live.ResourceVersion, ch}
+	}
+	c.st.verdicts = verdicts
+	for key, a := range c.st.accepted {
+		if d := c.wanted[key]; d == nil || d.digest != a.want {
+			delete(c.st.accepted, key)
+		}
+	}
+}
+
+// predict asks the API server about objects that look different or are new,
+// where the answer matters: a sync that follows would ask again. It follows
+// unless nobody syncs by itself, or this commit was applied and something
+// looks different all the same.
+func (c *comparison) predict(ctx context.Context) error {
+	applied := c.st.last.phase == v1alpha1.PhaseSucceeded && c.st.last.commit == c.revision()
+	if !c.current || automated(&c.app) && !applied {
+		return nil
+	}
 	ask := map[plan.Key]bool{}
-	for _, k := range plan.Suspects(in) {
-		ask[k] = true
+	for _, k := range plan.Suspects(c.in) {
+		ask[k] = c.in.Accepted[k] == nil
 	}
 	var mu sync.Mutex
 	kept := map[plan.Key]predicted{}
 	var g errgroup.Group
-	made := kindsMade(in.Desired)
-	for _, o := range in.Desired {
+	made := c.made()
+	for _, o := range c.in.Desired {
 		key := plan.KeyOf(o.Unstructured)
-		_, hook := o.GetAnnotations()[v1alpha1.AnnotationHook]
-		live := in.Live[key]
-		if hook || live != nil && !ask[key] {
+		d := c.wanted[key]
+		if d == nil || c.in.Live[key] != nil && !ask[key] || c.in.Live[key] == nil && automated(&c.app) {
 			continue
 		}
+		version := ""
+		if live := c.in.Live[key]; live != nil {
+			version = live.GetResourceVersion()
+		}
 		g.Go(func() error {
-			of := fingerprint(o.Unstructured, live)
-			got, ok := p.st.predictions[key]
-			if !ok || got.of != of || got.Err != nil {
-				desired := plan.Normalize(o.Unstructured)
-				object, err := p.Writer.Predict(ctx, desired, p.objectOptions(o.Unstructured))
-				got = predicted{of, plan.Prediction{Object: object, Err: p.tolerate(err, o.Unstructured, made)}}
+			mu.Lock()
+			got, ok := c.st.predictions[key]
+			mu.Unlock()
+			if !ok || got.want != d.digest || got.live != version || got.Err != nil {
+				object, err := c.cluster.Writer.Predict(ctx, plan.Normalize(o.Unstructured), c.objectOptions(o.Unstructured))
+				got = predicted{d.digest, version, plan.Prediction{Object: object, Err: c.tolerate(err, o.Unstructured, made)}}
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			kept[key] = got
-			in.Predicted[key] = got.Prediction
+			c.in.Predicted[key] = got.Prediction
 			return nil
 		})
 	}
@@ -205,7 +267,7 @@ func (p *pass) predict(ctx context.Context, in plan.Input) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	p.st.predictions = kept
+	c.st.predictions = kept
 	return nil
 }
 
@@ -260,28 +322,4 @@ func missingNamespace(err error, o *unstructured.Unstructured) bool {
 	}
 	d := status.Status().Details
 	return d.Kind == "namespaces" && d.Name == o.GetNamespace()
-}
-
-// fingerprint names what a prediction depends on: both sides without what
-// changes by itself.
-func fingerprint(desired, live *unstructured.Unstructured) string {
-	h := sha256.New()
-	enc := json.NewEncoder(h)
-	for _, o := range []*unstructured.Unstructured{desired, live} {
-		if o == nil {
-			continue
-		}
-		flat := plan.Normalize(o)
-		if err := enc.Encode(flat.Object); err != nil {
-			return ""
-		}
-		for _, e := range o.GetManagedFields() {
-			if e.Subresource == "" && e.FieldsV1 != nil {
-				h.Write([]byte(e.Manager))
-				h.Write(e.FieldsV1.GetRawBytes())
-			}
-		}
-		h.Write([]byte(o.GetUID()))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -1,14 +1,20 @@
 // Package application drives the five stages for each Application and writes
 // its status.
 //
-// Input: Applications, pushes from the journal, changes of live objects, and
-// a slow resync. Output: writes to the cluster, the status of each
-// Application, and events in the journal.
+// Input: Applications, moves of refs, changes of live objects, and a slow
+// resync. Output: writes to the clusters, the status of each Application, and
+// events in the journal.
 //
 // How it works: one keyed queue; [Controller.reconcile] is level-triggered and
-// never waits for the cluster to get healthy. A sync that has to wait runs in
-// a goroutine of its own ([operation]) and is cancelled when a newer commit
-// comes. All state in memory can be rebuilt.
+// never waits for a cluster. A sync that has to wait runs in a goroutine of its
+// own ([operation]) and is cancelled when a newer commit comes. What is in
+// memory of an application ([state]) is small, and can be rebuilt; renders are
+// also kept on disk ([Saved]), so that a restart renders nothing anew.
+//
+// How cost follows the change: a push moves the head that all applications of
+// a branch share ([track]) and wakes those that read one of its files; an
+// object is compared again only when it, or what is wanted of it, changed
+// ([verdict]); a status that is the same is not written.
 //
 // Invariants: a commit that does not render leaves live objects alone; one
 // automated attempt per commit and parameters, more only by retry or
@@ -34,20 +40,9 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/git"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
-
-// Repositories finds the repository of a repoURL.
-type Repositories interface {
-	// Open returns the repository and its name, "owner/name", as push events
-	// have it.
-	Open(ctx context.Context, repoURL string) (repo *git.Repository, name string, err error)
-}
 
 // Config is how the controller works.
 type Config struct {
@@ -57,53 +52,80 @@ type Config struct {
 	Workers        int
 }
 
+// Journal is where events go; see [journal.Journal].
+type Journal interface {
+	AppendAll(ctx context.Context, events []journal.Event) (int64, error)
+}
+
 // Deps is what the controller works with.
 type Deps struct {
-	Log          *slog.Logger
-	Journal      journal.Appender
-	Events       journal.Reader
-	Client       dynamic.Interface
-	Mapper       *observe.Mapper
-	Writer       *apply.Writer
-	Renderer     *render.Renderer
-	Repositories Repositories
-	Now          func() time.Time
+	Log      *slog.Logger
+	Journal  Journal
+	Events   journal.Reader
+	Client   dynamic.Interface // of the cluster that has the Applications
+	Clusters Clusters
+	Renderer *render.Renderer
+	Sources  Sources
+	Saved    Saved // nil to keep renders in memory only
+	Now      func() time.Time
+	OnMove   func(Move) // nil, or called for each move before the applications
 }
 
 // Controller drives all Applications of a cluster.
 type Controller struct {
 	Config
 	Deps
-	live     *observe.Cache
-	apps     cache.SharedIndexInformer
+	apps     cache.SharedIndexInformer // of *v1alpha1.Application
 	projects cache.SharedIndexInformer
 	queue    workqueue.TypedRateLimitingInterface[string] // "namespace/name"
 	ready    chan struct{}
+	active   chan struct{} // one token per sync that is not waiting
+	outbox   chan journal.Event
 
-	mu      sync.Mutex
-	states  map[string]*state
-	indexes map[string]*source.Index // by repository name
+	mu         sync.Mutex
+	states     map[string]*state
+	repos      map[string]*repository
+	unresolved map[string]bool            // applications whose repository is not there
+	dependents map[string]map[string]bool // application → those that wait for it
 
 	life context.Context // of Run; operations and watches end with it
 	ops  sync.WaitGroup
 }
 
+// maxActive bounds the syncs that write at the same time; those that wait for
+// health do not count, so that they cannot block the others.
+const maxActive = 128
+
 // New returns a controller that has started nothing.
 func New(cfg Config, deps Deps) (*Controller, error) {
 	c := &Controller{
-		Config: cfg, Deps: deps, ready: make(chan struct{}),
-		states: map[string]*state{}, indexes: map[string]*source.Index{},
+		Config: cfg, Deps: deps, ready: make(chan struct{}), active: make(chan struct{}, maxActive), outbox: make(chan journal.Event, 4096),
+		states: map[string]*state{}, repos: map[string]*repository{}, unresolved: map[string]bool{}, dependents: map[string]map[string]bool{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](200*time.Millisecond, 2*time.Minute)),
 	}
-	c.live = observe.New(observe.Deps{Log: deps.Log, Client: deps.Client, Mapper: deps.Mapper, Now: deps.Now, Changed: c.liveChanged})
 	c.apps = dynamicinformer.NewFilteredDynamicInformer(deps.Client, v1alpha1.ApplicationResource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
 	c.projects = dynamicinformer.NewFilteredDynamicInformer(deps.Client, v1alpha1.AppProjectResource, cfg.Namespace, 0, cache.Indexers{}, nil).Informer()
-	for _, i := range []cache.SharedIndexInformer{c.apps, c.projects} {
-		if err := i.SetTransform(dropManagedFields); err != nil {
-			return nil, fmt.Errorf("watch Applications: %w", err)
-		}
+	if err := c.apps.SetTransform(decoded); err != nil {
+		return nil, fmt.Errorf("watch Applications: %w", err)
+	}
+	if err := c.projects.SetTransform(dropManagedFields); err != nil {
+		return nil, fmt.Errorf("watch projects: %w", err)
 	}
 	return c, nil
+}
+
+// decoded makes the informer keep typed Applications, which are smaller.
+func decoded(obj any) (any, error) {
+	o, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return obj, nil
+	}
+	o.SetManagedFields(nil)
+	app := &v1alpha1.Application{}
+	if err := v1alpha1.Decode(o, app); err != nil {
+		return nil, err
+	}
+	return app, nil
 }
 
 func dropManagedFields(obj any) (any, error) {
@@ -113,7 +135,7 @@ func dropManagedFields(obj any) (any, error) {
 	return obj, nil
 }
 
-// Ready is closed when every Application was looked at once.
+// Ready is closed when the Applications are known and being handled.
 func (c *Controller) Ready() <-chan struct{} { return c.ready }
 
 // Run works until ctx ends. The CRDs must exist.
@@ -125,24 +147,18 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	if _, err := c.apps.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { c.appChanged(nil, obj) }, UpdateFunc: c.appChanged, DeleteFunc: func(obj any) { c.appChanged(obj, nil) },
-	}); err != nil {
-		return fmt.Errorf("watch Applications: %w", err)
+	if err := c.handleEvents(); err != nil {
+		return err
 	}
-	if _, err := c.projects.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		UpdateFunc: func(_, _ any) { c.enqueueAll() }, DeleteFunc: func(any) { c.enqueueAll() },
-		AddFunc: func(any) { c.enqueueAll() },
-	}); err != nil {
-		return fmt.Errorf("watch projects: %w", err)
-	}
-	var wg sync.WaitGroup
+	var wg, writer sync.WaitGroup
+	writer.Go(c.writeEvents)
 	defer func() {
 		cancel()
 		c.queue.ShutDown()
 		wg.Wait()
 		c.ops.Wait()
-		c.live.Wait()
+		close(c.outbox)
+		writer.Wait()
 	}()
 	wg.Go(func() { c.projects.RunWithContext(ctx) })
 	wg.Go(func() { c.apps.RunWithContext(ctx) })
@@ -163,6 +179,32 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.followPushes(ctx, after) })
 	close(c.ready)
 	<-ctx.Done()
+	return nil
+}
+
+func (c *Controller) handleEvents() error {
+	if _, err := c.apps.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { c.appChanged(nil, obj) }, UpdateFunc: c.appChanged, DeleteFunc: func(obj any) { c.appChanged(obj, nil) },
+	}); err != nil {
+		return fmt.Errorf("watch Applications: %w", err)
+	}
+	if _, err := c.projects.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(old, obj any) {
+			if !reflect.DeepEqual(specOf(old), specOf(obj)) {
+				c.enqueueAll()
+			}
+		}, DeleteFunc: func(any) { c.enqueueAll() },
+		AddFunc: func(any) { c.enqueueAll() },
+	}); err != nil {
+		return fmt.Errorf("watch projects: %w", err)
+	}
+	return nil
+}
+
+func specOf(obj any) any {
+	if o, ok := obj.(*unstructured.Unstructured); ok {
+		return o.Object["spec"]
+	}
 	return nil
 }
 
@@ -190,8 +232,8 @@ func (c *Controller) appChanged(old, obj any) {
 	if gone, ok := old.(cache.DeletedFinalStateUnknown); ok {
 		old = gone.Obj
 	}
-	before, _ := old.(*unstructured.Unstructured)
-	after, _ := obj.(*unstructured.Unstructured)
+	before, _ := old.(*v1alpha1.Application)
+	after, _ := obj.(*v1alpha1.Application)
 	if before != nil && after != nil && sameWish(before, after) {
 		return
 	}
@@ -200,20 +242,25 @@ func (c *Controller) appChanged(old, obj any) {
 		o = before
 	}
 	if o != nil {
-		c.queue.Add(o.GetNamespace() + "/" + o.GetName())
+		c.queue.Add(o.Namespace + "/" + o.Name)
 	}
 }
 
-func sameWish(a, b *unstructured.Unstructured) bool {
-	return a.GetUID() == b.GetUID() && reflect.DeepEqual(a.Object["spec"], b.Object["spec"]) &&
-		reflect.DeepEqual(a.Object["operation"], b.Object["operation"]) &&
-		reflect.DeepEqual(a.GetAnnotations(), b.GetAnnotations()) &&
-		reflect.DeepEqual(a.GetFinalizers(), b.GetFinalizers()) &&
-		(a.GetDeletionTimestamp() == nil) == (b.GetDeletionTimestamp() == nil)
+func sameWish(a, b *v1alpha1.Application) bool {
+	return a.UID == b.UID && terminates(a) == terminates(b) && reflect.DeepEqual(a.Operation, b.Operation) &&
+		reflect.DeepEqual(a.Annotations, b.Annotations) && reflect.DeepEqual(a.Finalizers, b.Finalizers) &&
+		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) && reflect.DeepEqual(&a.Spec, &b.Spec)
 }
 
-// liveChanged is called for each change of an object of an application.
-func (c *Controller) liveChanged(instance string) {
+// terminates reports whether somebody asked for the end of the sync under way,
+// as Argo CD's clients do.
+func terminates(a *v1alpha1.Application) bool {
+	return a.Status.OperationState != nil && a.Status.OperationState.Phase == v1alpha1.PhaseTerminating
+}
+
+// LiveChanged is called for each change of a live object of an application,
+// with the application's name in tracking annotations. It does not block.
+func (c *Controller) LiveChanged(instance string) {
 	key := c.keyOf(instance)
 	c.mu.Lock()
 	st := c.states[key]
@@ -225,7 +272,11 @@ func (c *Controller) liveChanged(instance string) {
 	case st.wake <- struct{}{}:
 	default:
 	}
-	c.queue.Add(key)
+	if st.calm(c.Now()) {
+		c.queue.Add(key)
+	} else {
+		c.queue.AddAfter(key, calmDown)
+	}
 }
 
 func (c *Controller) enqueueAll() {
@@ -234,18 +285,35 @@ func (c *Controller) enqueueAll() {
 	}
 }
 
+// application returns the younger of the watched Application and the one last
+// written. Nobody may change it.
+func (c *Controller) application(key string) (*v1alpha1.Application, *state) {
+	obj, ok, err := c.apps.GetStore().GetByKey(key)
+	if err != nil || !ok {
+		return nil, nil
+	}
+	app := obj.(*v1alpha1.Application)
+	c.mu.Lock()
+	st := c.states[key]
+	c.mu.Unlock()
+	if st == nil {
+		return app, nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return newest(app, st.written), st
+}
+
+func newest(watched, written *v1alpha1.Application) *v1alpha1.Application {
+	if written == nil || written.UID != watched.UID || !older(watched.ResourceVersion, written.ResourceVersion) {
+		return watched
+	}
+	return written
+}
+
+func older(x, y string) bool { return len(x) < len(y) || len(x) == len(y) && x < y }
+
 // jittered spreads the resyncs.
 func jittered(d time.Duration) time.Duration {
 	return d - d/5 + rand.N(2*d/5+1)
-}
-
-func (c *Controller) index(repo string) *source.Index {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	x := c.indexes[repo]
-	if x == nil {
-		x = source.NewIndex()
-		c.indexes[repo] = x
-	}
-	return x
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -31,7 +30,13 @@ func (p *pass) finalize(ctx context.Context) error {
 	if finalizer == "" {
 		return nil
 	}
-	left, err := p.deleteObjects(ctx, propagation)
+	p.hold, p.sources = holdOf(&p.app), sourcesOf(&p.app)
+	cluster, err := p.Clusters.Find(p.app.Spec.Destination)
+	left := 0
+	if err == nil {
+		p.cluster = cluster
+		left, err = p.deleteObjects(ctx, propagation)
+	}
 	if err != nil {
 		p.condition(v1alpha1.ConditionDeletionError, err.Error())
 		if werr := p.writeStatus(ctx); werr != nil {
@@ -44,34 +49,40 @@ func (p *pass) finalize(ctx context.Context) error {
 		return nil
 	}
 	rest := slices.DeleteFunc(slices.Clone(p.app.Finalizers), func(f string) bool { return f == finalizer })
-	p.tellAt(ctx, "", journal.Event{Stage: journal.StageApply, Status: journal.StatusInfo, Message: "the application and its objects were deleted"})
-	return p.patchApp(ctx, map[string]any{"metadata": map[string]any{"finalizers": rest, "resourceVersion": p.object.GetResourceVersion()}})
+	p.tellAt("", journal.Event{Stage: journal.StageApply, Status: journal.StatusInfo, Message: "the application and its objects were deleted"})
+	return p.patchApp(ctx, map[string]any{"metadata": map[string]any{"finalizers": rest, "resourceVersion": p.app.ResourceVersion}})
 }
 
 // deleteObjects deletes what is left and returns how much that is.
 func (p *pass) deleteObjects(ctx context.Context, propagation string) (int, error) {
-	var objects []manifest.Object
+	want := &rendered{}
 	if r := p.st.rendered; r != nil {
-		objects = r.result.Objects
-	}
-	wait, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	kinds := p.kinds(objects)
-	if _, err := p.live.Ensure(wait, p.life, kinds); err != nil {
-		return 0, err
+		want = r
 	}
 	instance := p.instance(p.app.Namespace, p.app.Name)
+	ready, _, err := p.cluster.Live.Ensure(instance, p.kinds(want))
+	if err != nil {
+		return 0, err
+	}
+	if !ready {
+		return 1, nil // the first listing brings the next pass
+	}
 	left := 0
-	for key, o := range p.live.Tracked(instance) {
-		if plan.OptionsOf(o, plan.Options{}).Delete == "false" {
+	for _, o := range p.cluster.Live.Objects(instance) {
+		if o.Deleting {
+			left++
+			continue
+		}
+		u, err := p.cluster.Live.Load(ctx, o)
+		if err != nil {
+			return 0, err
+		}
+		if u == nil || plan.OptionsOf(u, plan.Options{}).Delete == "false" {
 			continue
 		}
 		left++
-		if o.GetDeletionTimestamp() != nil {
-			continue
-		}
-		if err := p.Writer.Delete(ctx, o, propagation); err != nil {
-			return 0, fmt.Errorf("delete %s: %w", key, err)
+		if err := p.cluster.Writer.Delete(ctx, u, propagation); err != nil {
+			return 0, fmt.Errorf("delete %s: %w", o.Key, err)
 		}
 	}
 	return left, nil

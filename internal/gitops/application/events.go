@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,55 +19,88 @@ import (
 // maxMessage bounds what one event says, in bytes.
 const maxMessage = 2000
 
-// tell writes an event about the application at a commit. The journal is not
-// worth failing a sync for, so its errors are logged.
-func (c *Controller) tell(ctx context.Context, key, repo, commit string, e journal.Event) {
-	e.Repo, e.Commit, e.Subject = repo, commit, key
-	if e.Data == nil {
-		e.Data = map[string]string{}
+// tell leaves an event about the application at a commit. Events are written
+// in their order, many at a time, by [Controller.writeEvents].
+func (c *Controller) tell(key, repo, commit string, e journal.Event) {
+	e.Repo, e.Commit = repo, commit
+	if key != "" {
+		e.Subject = key
+		e.Data = withData(e.Data, journal.DataApp, key)
 	}
-	e.Data[journal.DataApp] = key
+	e.Time = c.Now()
 	if len(e.Message) > maxMessage {
 		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
 	}
-	if _, err := c.Journal.Append(ctx, e); err != nil && ctx.Err() == nil {
-		c.Log.Error("write to the journal", "app", key, "stage", e.Stage, "error", err)
+	c.outbox <- e
+}
+
+func withData(data map[string]string, key, value string) map[string]string {
+	if data == nil {
+		data = map[string]string{}
+	}
+	data[key] = value
+	return data
+}
+
+const (
+	eventBatch   = 500
+	eventTimeout = 10 * time.Second
+)
+
+// writeEvents writes what tell leaves until the outbox is closed. The journal
+// is not worth failing a sync for, so its errors are logged.
+func (c *Controller) writeEvents() {
+	for e := range c.outbox {
+		batch := []journal.Event{e}
+		for len(batch) < eventBatch && len(c.outbox) > 0 {
+			batch = append(batch, <-c.outbox)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+		if _, err := c.Journal.AppendAll(ctx, batch); err != nil {
+			c.Log.Error("write to the journal", "events", len(batch), "error", err)
+		}
+		cancel()
 	}
 }
 
-func (p *pass) tellAt(ctx context.Context, commit string, e journal.Event) {
-	p.tell(ctx, p.key, p.st.name, commit, e)
+func (p *pass) tellAt(commit string, e journal.Event) {
+	p.tell(p.key, p.st.repo(), commit, e)
 }
 
 // news reports whether the journal has not seen the commit yet.
 func (p *pass) news(commit string) bool { return p.st.announced != commit }
 
-func (p *pass) announceSkip(ctx context.Context, commit, why string) {
+func (p *pass) announceRenderStart(commit string) {
+	if p.news(commit) {
+		p.tellAt(commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusStarted})
+	}
+}
+
+func (p *pass) announceRender(commit string, r *rendered) {
 	if !p.news(commit) {
 		return
 	}
-	p.tellAt(ctx, commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSkipped, Message: why})
-	p.st.announced = commit
-}
-
-func (p *pass) announceRenderStart(ctx context.Context, commit string) {
-	if p.news(commit) {
-		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusStarted})
-	}
-}
-
-func (p *pass) announceRender(ctx context.Context, r *rendered) {
-	if r.err == nil {
-		if p.news(r.commit) {
-			p.tellAt(ctx, r.commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSucceeded, Message: fmt.Sprintf("%s from %s by %s in %s",
-				plural(len(r.result.Objects), "object"), plural(render.Files(r.result.Inputs), "file"), r.result.Tool, r.took.Round(time.Millisecond))})
-		}
+	if r.err != nil {
+		p.tellAt(commit, failed(journal.StageRender, r.err))
+		p.st.announced = commit
 		return
 	}
-	if p.news(r.commit) {
-		p.tellAt(ctx, r.commit, failed(journal.StageRender, r.err))
-		p.st.announced = r.commit
+	files := 0
+	for _, in := range r.inputs {
+		files += render.Files(in)
 	}
+	p.tellAt(commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSucceeded, Message: fmt.Sprintf("%s from %s by %s in %s",
+		plural(len(r.objects), "object"), plural(files, "file"), toolsOf(r), r.took.Round(time.Millisecond))})
+}
+
+func toolsOf(r *rendered) string {
+	var names []string
+	for _, t := range r.tools {
+		if t != "" && !slices.Contains(names, string(t)) {
+			names = append(names, string(t))
+		}
+	}
+	return strings.Join(names, " and ")
 }
 
 // failed is the event of an error, with the place where the input is bad.
@@ -79,9 +113,9 @@ func failed(stage journal.Stage, err error) journal.Event {
 	return e
 }
 
-func (p *pass) announcePlan(ctx context.Context, commit string, pl *plan.Plan) {
+func (p *pass) announcePlan(commit string, pl *plan.Plan) {
 	if !p.news(commit) {
-		p.announceDrift(ctx, commit, pl)
+		p.announceDrift(commit, pl)
 		return
 	}
 	p.st.announced = commit
@@ -90,15 +124,15 @@ func (p *pass) announcePlan(ctx context.Context, commit string, pl *plan.Plan) {
 	if parts := join(counted(pl, plan.Create, "to create"), counted(pl, plan.Update, "to update"), counted(pl, plan.Prune, "to prune")); parts != "" {
 		msg += ": " + parts
 	}
-	p.tellAt(ctx, commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusSucceeded, Message: msg})
+	p.tellAt(commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusSucceeded, Message: msg})
 	p.st.drift = ""
 	if changed == 0 {
-		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusSkipped, Message: "live objects are as the commit wants them"})
+		p.tellAt(commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusSkipped, Message: "live objects are as the commit wants them"})
 		p.st.ready = readiness{commit: commit}
 		return
 	}
 	if !automated(&p.app) && p.app.Operation == nil {
-		p.tellAt(ctx, commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusWaiting,
+		p.tellAt(commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusWaiting,
 			Message: "waits for somebody to sync: spec.syncPolicy.automated is off"})
 	}
 }
@@ -111,9 +145,9 @@ func counted(pl *plan.Plan, a plan.Action, what string) string {
 }
 
 // announceDrift tells once when live objects left a commit that was synced.
-func (p *pass) announceDrift(ctx context.Context, commit string, pl *plan.Plan) {
+func (p *pass) announceDrift(commit string, pl *plan.Plan) {
 	st := p.st
-	if st.op != nil || st.last.commit != commit || st.last.phase != v1alpha1.PhaseSucceeded {
+	if st.op != nil || st.last.commit != p.revision() || st.last.phase != v1alpha1.PhaseSucceeded {
 		return
 	}
 	drift := driftOf(pl)
@@ -124,7 +158,7 @@ func (p *pass) announceDrift(ctx context.Context, commit string, pl *plan.Plan) 
 	if drift == "" {
 		return
 	}
-	p.tellAt(ctx, commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusInfo, Message: "drift: " + drift})
+	p.tellAt(commit, journal.Event{Stage: journal.StagePlan, Status: journal.StatusInfo, Message: "drift: " + drift})
 }
 
 // driftOf says which objects differ, in which field, by whom. It has no
@@ -157,7 +191,7 @@ func driftOf(pl *plan.Plan) string {
 }
 
 // announceHealth keeps the ready lane of the commit that was applied last.
-func (p *pass) announceHealth(ctx context.Context, code v1alpha1.HealthCode, message string, objects int) {
+func (p *pass) announceHealth(code v1alpha1.HealthCode, message string, objects int) {
 	r := &p.st.ready
 	if r.commit == "" || p.st.op != nil && p.st.op.commit != r.commit {
 		return
@@ -174,10 +208,10 @@ func (p *pass) announceHealth(ctx context.Context, code v1alpha1.HealthCode, mes
 		return
 	}
 	if r.told == "" && e.Status != journal.StatusSucceeded {
-		p.tellAt(ctx, r.commit, journal.Event{Stage: journal.StageReady, Status: journal.StatusStarted})
+		p.tellAt(r.commit, journal.Event{Stage: journal.StageReady, Status: journal.StatusStarted})
 	}
 	r.told = told
-	p.tellAt(ctx, r.commit, e)
+	p.tellAt(r.commit, e)
 }
 
 func toldHealthy(objects int) string {
@@ -185,7 +219,7 @@ func toldHealthy(objects int) string {
 }
 
 // applied closes the apply lane of an operation.
-func (p *pass) applied(ctx context.Context, op *operation) {
+func (p *pass) applied(op *operation) {
 	written, pruned := op.counts()
 	e := journal.Event{Stage: journal.StageApply, Status: journal.StatusSucceeded, Message: join(fmt.Sprintf("%d applied", written), fmt.Sprintf("%d pruned", pruned))}
 	if op.heals != "" {
@@ -194,7 +228,7 @@ func (p *pass) applied(ctx context.Context, op *operation) {
 	var objects *apply.Error
 	switch err := op.err; {
 	case err == nil:
-	case errors.Is(err, errSuperseded), errors.Is(err, errDeleted):
+	case errors.Is(err, errSuperseded), errors.Is(err, errDeleted), errors.Is(err, errTerminated):
 		e.Status, e.Message = journal.StatusCancelled, err.Error()
 	case errors.As(err, &objects):
 		first := objects.Failed[0]
@@ -203,7 +237,7 @@ func (p *pass) applied(ctx context.Context, op *operation) {
 	default:
 		e.Status, e.Message = journal.StatusFailed, err.Error()
 	}
-	p.tellAt(ctx, op.commit, e)
+	p.tellAt(op.commit, e)
 }
 
 func placeOf(place string) (file string, line int) {

@@ -12,11 +12,8 @@ import (
 )
 
 // project returns the AppProject of the application.
-func (p *pass) project() (*v1alpha1.AppProject, error) {
-	name := p.app.Spec.Project
-	if name == "" {
-		name = "default"
-	}
+func (p *pass) appProject() (*v1alpha1.AppProject, error) {
+	name := p.project()
 	obj, ok, err := p.projects.GetStore().GetByKey(p.Namespace + "/" + name)
 	if err != nil || !ok {
 		return nil, invalid("spec.project: there is no AppProject %s in namespace %s", name, p.Namespace)
@@ -29,16 +26,18 @@ func (p *pass) project() (*v1alpha1.AppProject, error) {
 }
 
 // checkProject holds the application against its project.
-func (p *pass) checkProject(src *v1alpha1.ApplicationSource) error {
-	project, err := p.project()
+func (p *pass) checkProject() error {
+	project, err := p.appProject()
 	if err != nil {
 		return err
 	}
 	if p.app.Namespace != p.Namespace && !permits(project.Spec.SourceNamespaces, p.app.Namespace, false) {
 		return invalid("AppProject %s does not permit Applications in namespace %s (sourceNamespaces)", project.Name, p.app.Namespace)
 	}
-	if !permits(project.Spec.SourceRepos, src.RepoURL, true) {
-		return invalid("AppProject %s does not permit the repository %s (sourceRepos)", project.Name, src.RepoURL)
+	for _, src := range p.sources {
+		if !permits(project.Spec.SourceRepos, src.RepoURL, true) {
+			return invalid("AppProject %s does not permit the repository %s (sourceRepos)", project.Name, src.RepoURL)
+		}
 	}
 	if !permitsDestination(project, p.app.Spec.Destination.Namespace) {
 		return invalid("AppProject %s does not permit the destination namespace %q (destinations)", project.Name, p.app.Spec.Destination.Namespace)
@@ -58,31 +57,31 @@ func (p *pass) checkProject(src *v1alpha1.ApplicationSource) error {
 }
 
 // checkObjects holds rendered objects against the project.
-func (p *pass) checkObjects(objects []manifest.Object) error {
-	project, err := p.project()
+func (p *pass) checkObjects(want *rendered) error {
+	project, err := p.appProject()
 	if err != nil {
 		return err
 	}
-	for _, o := range objects {
-		gvk := o.GroupVersionKind()
-		namespaced := o.GetNamespace() != ""
+	for _, o := range want.objects {
+		gvk := o.key
+		namespaced := gvk.Namespace != ""
 		bad := ""
 		switch {
-		case !namespaced && !patterns(project.Spec.ClusterResourceWhitelist, gvk.Group, gvk.Kind, o.GetName()):
+		case !namespaced && !patterns(project.Spec.ClusterResourceWhitelist, gvk.Group, gvk.Kind, gvk.Name):
 			bad = "clusterResourceWhitelist"
-		case !namespaced && patterns(project.Spec.ClusterResourceBlacklist, gvk.Group, gvk.Kind, o.GetName()):
+		case !namespaced && patterns(project.Spec.ClusterResourceBlacklist, gvk.Group, gvk.Kind, gvk.Name):
 			bad = "clusterResourceBlacklist"
 		case namespaced && patterns(project.Spec.NamespaceResourceBlacklist, gvk.Group, gvk.Kind, ""):
 			bad = "namespaceResourceBlacklist"
 		case namespaced && project.Spec.NamespaceResourceWhitelist != nil && !patterns(project.Spec.NamespaceResourceWhitelist, gvk.Group, gvk.Kind, ""):
 			bad = "namespaceResourceWhitelist"
-		case namespaced && !permitsDestination(project, o.GetNamespace()):
+		case namespaced && !permitsDestination(project, gvk.Namespace):
 			bad = "destinations"
 		default:
 			continue
 		}
-		return &manifest.Error{File: o.File, Line: o.Line, Message: "AppProject " + project.Name + " does not permit " + gvk.Kind + " " +
-			strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/") + " (" + bad + ")", Hint: "Change the project, or take the object out of the source."}
+		return &manifest.Error{File: o.file, Line: o.line, Message: "AppProject " + project.Name + " does not permit " + gvk.Kind + " " +
+			strings.TrimPrefix(gvk.Namespace+"/"+gvk.Name, "/") + " (" + bad + ")", Hint: "Change the project, or take the object out of the source."}
 	}
 	return nil
 }
@@ -101,7 +100,7 @@ func permitsDestination(project *v1alpha1.AppProject, namespace string) bool {
 	for _, d := range project.Spec.Destinations {
 		server, serverDenied := strings.CutPrefix(d.Server, "!")
 		ns, nsDenied := strings.CutPrefix(d.Namespace, "!")
-		serverMatches := server == "" && match(d.Name, "in-cluster") || match(server, localServer)
+		serverMatches := server == "" && match(d.Name, "in-cluster") || match(server, LocalServer)
 		if nsDenied && serverMatches && match(ns, namespace) || serverDenied && serverMatches && match(ns, namespace) {
 			return false
 		}
@@ -140,3 +139,11 @@ func match(pattern, value string) bool {
 	re, err := directory.Glob(pattern)
 	return err == nil && re != (*regexp.Regexp)(nil) && re.MatchString(value)
 }
+
+// windowOpen reports whether the project's sync windows let an automated sync
+// start now.
+func (p *pass) windowOpen() bool { return true }
+
+// mayWish reports why a sync that somebody asked for may not start, nil when
+// it may.
+func (p *pass) mayWish(*v1alpha1.SyncOperation) error { return nil }

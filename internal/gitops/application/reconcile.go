@@ -4,50 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"time"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
-	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // pass is one reconcile of one Application.
 type pass struct {
 	*Controller
-	key        string
-	st         *state
-	object     *unstructured.Unstructured
-	app        v1alpha1.Application
+	key     string
+	st      *state
+	app     v1alpha1.Application // its fields are shared: replaced, never changed in place
+	cluster *Cluster
+	hold    *hold
+	sources []*v1alpha1.ApplicationSource // that count: those of the hold, if there is one
+	revs    []Revision                    // what they name
+	main    int                           // the source that the commit in the journal is of
+
 	options    plan.Options
 	conditions []v1alpha1.Condition
-	plan       *plan.Plan // nil when the comparison failed
-	failure    error      // why
-	takeOp     bool       // remove the operation field: it was taken up
-	refreshed  bool       // remove the refresh annotation
+	plan       *plan.Plan     // nil when the comparison failed
+	failure    error          // why
+	waiting    string         // why there is no comparison yet, although nothing failed
+	annotate   map[string]any // annotations to write; nil values remove
+	takeOp     bool           // remove the operation field: it was taken up
+	quiet      bool           // the status is written by a later pass
 }
 
 // reconcile brings one Application a step further. It returns an error only
 // for faults of the surroundings; faults of the input become conditions.
 func (c *Controller) reconcile(ctx context.Context, key string) error {
-	obj, ok, err := c.apps.GetStore().GetByKey(key)
-	if err != nil {
-		return fmt.Errorf("look up the application: %w", err)
-	}
-	if !ok {
+	app, _ := c.application(key)
+	if app == nil {
 		c.forget(key)
 		return nil
 	}
 	st := c.state(key)
 	st.busy.Lock()
 	defer st.busy.Unlock()
-	p := &pass{Controller: c, key: key, st: st, object: newest(obj.(*unstructured.Unstructured), st.written)}
-	if err := v1alpha1.Decode(p.object, &p.app); err != nil {
-		return err
+	app, _ = c.application(key)
+	if app == nil {
+		return nil
 	}
+	p := &pass{Controller: c, key: key, st: st, app: *app, annotate: map[string]any{}}
 	defer st.notify()
 	if p.app.DeletionTimestamp != nil {
 		return p.finalize(ctx)
@@ -60,35 +63,27 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	p.finishOperation(ctx)
+	p.finishOperation()
 	p.startOperation(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err := p.writeStatus(ctx); err != nil {
 		return err
 	}
 	return p.retryLater()
 }
 
-// newest is the younger of the watched Application and the one last written.
-func newest(watched, written *unstructured.Unstructured) *unstructured.Unstructured {
-	if written == nil || written.GetUID() != watched.GetUID() || !older(watched, written) {
-		return watched
-	}
-	return written
-}
-
-func older(a, b *unstructured.Unstructured) bool {
-	x, y := a.GetResourceVersion(), b.GetResourceVersion()
-	return len(x) < len(y) || len(x) == len(y) && x < y
-}
-
 // begin takes up what the spec and the annotations ask for.
 func (p *pass) begin() {
-	params := paramsOf(&p.app)
+	p.hold, p.sources = holdOf(&p.app), sourcesOf(&p.app)
+	params := paramsOf(&p.app, p.hold)
 	st := p.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.params == "" { // first pass after a start
-		st.announced = p.app.Status.Sync.Revision
+	if !st.started { // first pass after a start
+		st.started = true
+		st.announced = mainRevision(p.app.Status.Sync)
 		st.last = lastAttempt(&p.app, params)
 		if st.announced != "" {
 			st.ready = readiness{commit: st.announced, told: "before this process"}
@@ -98,14 +93,17 @@ func (p *pass) begin() {
 		}
 	}
 	if st.params != params {
-		st.params, st.resolve = params, true
+		st.params, st.dirty = params, true
 	}
 	if mode, ok := p.app.Annotations[v1alpha1.AnnotationRefresh]; ok {
-		st.resolve, p.refreshed = true, true
+		st.dirty = true
+		p.annotate[v1alpha1.AnnotationRefresh] = nil
 		st.hard = st.hard || mode == "hard"
 	}
 	if now := p.Now(); now.After(st.resync) {
-		st.resolve = true
+		if !st.resync.IsZero() {
+			st.dirty = true
+		}
 		wait := jittered(p.ResyncInterval)
 		st.resync = now.Add(wait)
 		p.queue.AddAfter(p.key, wait)
@@ -117,7 +115,18 @@ func (p *pass) begin() {
 	}
 	p.options, warnings = plan.ParseOptions(policy.SyncOptions)
 	p.warn(warnings)
-	p.warn(plan.UnsupportedIgnores(p.app.Spec.IgnoreDifferences))
+}
+
+func mainRevision(s v1alpha1.SyncStatus) string {
+	if s.Revision != "" {
+		return s.Revision
+	}
+	for _, r := range s.Revisions {
+		if len(r) == 40 {
+			return r
+		}
+	}
+	return ""
 }
 
 func (p *pass) warn(ws []plan.Warning) {
@@ -142,18 +151,25 @@ func (p *pass) condition(kind, message string) {
 
 // compare runs source, render and plan. It leaves the plan or the failure in p.
 func (p *pass) compare(ctx context.Context) {
-	src, err := p.checkSpec()
+	p.takeAnswers()
+	err := p.checkSpec()
 	if err == nil {
-		err = p.resolveCommit(ctx, src)
+		err = p.resolve(ctx)
+	}
+	var want *rendered
+	if err == nil {
+		want, err = p.rendered(ctx)
+	}
+	var pl *plan.Plan
+	if err == nil {
+		pl, err = p.compareWith(ctx, want, true)
 	}
 	if err != nil {
 		p.fail(ctx, err)
 		return
 	}
-	pl, err := p.planAt(ctx, p.st.commit, true)
-	if err != nil {
-		p.fail(ctx, err)
-		return
+	if pl == nil {
+		return // waiting says why
 	}
 	p.plan = pl
 	p.st.mu.Lock()
@@ -184,71 +200,147 @@ func (p *pass) fail(ctx context.Context, err error) {
 	p.st.mu.Unlock()
 }
 
-// resolveCommit finds the repository and the commit of the source, when it has
-// to.
-func (p *pass) resolveCommit(ctx context.Context, src *v1alpha1.ApplicationSource) error {
+// resolve finds out what the sources name, where that is not known, and takes
+// the hold into account.
+func (p *pass) resolve(ctx context.Context) error {
 	st := p.st
 	st.mu.Lock()
-	needed := st.resolve || st.repo == nil || st.commit == ""
+	known := !st.dirty && len(st.revs) == len(p.sources)
+	if known {
+		p.revs = slices.Clone(st.revs)
+		for i, t := range st.tracks {
+			if t != nil {
+				p.revs[i].ID = t.now()
+			}
+		}
+	}
 	st.mu.Unlock()
-	if !needed {
-		return nil
+	if !known {
+		if err := p.resolveAnew(ctx); err != nil {
+			return err
+		}
 	}
-	repo, name, err := p.Repositories.Open(ctx, src.RepoURL)
-	if err != nil {
-		return fmt.Errorf("spec.source.repoURL %s: %w", src.RepoURL, err)
+	if p.hold != nil && p.hold.passed(p.revs) {
+		p.hold = nil
+		p.annotate[AnnotationRollback] = nil
 	}
-	commit, err := source.Resolve(ctx, repo, src.TargetRevision)
-	if err != nil {
-		st.mu.Lock()
-		st.repo, st.name, st.commit = repo, name, ""
-		st.mu.Unlock()
-		return fmt.Errorf("spec.source of %s: %w", name, err)
+	for _, t := range st.tracks {
+		if t != nil {
+			t.hold(p.key, p.hold != nil)
+		}
 	}
-	if err := p.lookBack(ctx, name, commit); err != nil {
-		return err
+	if p.hold != nil {
+		for i := range p.revs {
+			p.revs[i].ID = p.hold.To[i]
+		}
+		if len(p.hold.Sources) == len(p.revs) {
+			p.sources = p.hold.Sources
+		}
+		p.condition(ConditionHeld, fmt.Sprintf("rolled back to history %d (%s): %s is skipped until the source moves past it",
+			p.hold.ID, short(p.hold.To[p.main]), short(p.hold.Skip[p.main])))
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.name != name && st.name != "" {
-		p.index(st.name).Set(p.key, nil)
-	}
-	st.repo, st.name, st.commit, st.resolve = repo, name, commit, false
 	return nil
 }
 
-// lookBack finds out, once per process, whether the journal has the commit
-// already.
-func (p *pass) lookBack(ctx context.Context, repo, commit string) error {
-	if p.st.looked {
-		return nil
+// ConditionHeld says that a rollback holds the application at an earlier state.
+const ConditionHeld = "RollbackHeld"
+
+func (p *pass) resolveAnew(ctx context.Context) error {
+	st := p.st
+	revs := make([]Revision, len(p.sources))
+	tracks := make([]*track, len(p.sources))
+	for i, src := range p.sources {
+		r, err := p.Sources.Resolve(ctx, p.project(), *src)
+		if err != nil {
+			p.mu.Lock()
+			p.unresolved[p.key] = true
+			p.mu.Unlock()
+			at := "spec.source"
+			if len(p.sources) > 1 {
+				at = fmt.Sprintf("spec.sources[%d]", i)
+			}
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		revs[i] = r
+		if r.Repo != "" {
+			tracks[i] = p.follow(p.key, src.TargetRevision, r)
+		}
 	}
-	told, err := p.Events.Events(ctx, journal.Query{
-		Repo: repo, Commit: commit, Stages: []journal.Stage{journal.StageRender}, Subject: p.key, Limit: 1,
-		Statuses: []journal.Status{journal.StatusSucceeded, journal.StatusFailed, journal.StatusSkipped},
-	})
-	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+	st.mu.Lock()
+	old := st.tracks
+	st.revs, st.tracks = revs, tracks
+	st.mu.Unlock()
+	for i, t := range old {
+		if t != nil && !slices.Contains(tracks, t) {
+			p.leave(p.key, t)
+			t.repo.index.Set(readerKey(p.key, i), nil)
+		}
 	}
-	p.st.looked = true
-	if len(told) > 0 {
-		p.st.announced = commit
-	}
+	p.revs = slices.Clone(revs)
 	return nil
+}
+
+// project is the name of the application's project.
+func (p *pass) project() string {
+	if p.app.Spec.Project == "" {
+		return "default"
+	}
+	return p.app.Spec.Project
+}
+
+// commit is the commit that the journal follows.
+func (p *pass) commit() string {
+	if p.main < len(p.revs) {
+		return p.revs[p.main].ID
+	}
+	return ""
+}
+
+// revision names what all sources name.
+func (p *pass) revision() string { return joinRevisions(p.revs) }
+
+func joinRevisions(revs []Revision) string {
+	if len(revs) == 1 {
+		return revs[0].ID
+	}
+	ids := make([]string, len(revs))
+	for i, r := range revs {
+		ids[i] = r.ID
+	}
+	return strings.Join(ids, ",")
 }
 
 // retryLater asks for another pass where nothing else would wake one.
 func (p *pass) retryLater() error {
 	var bad *manifest.Error
 	var invalid *specError
-	if p.failure == nil || errors.As(p.failure, &bad) || errors.As(p.failure, &invalid) {
+	var later *laterError
+	switch {
+	case p.failure == nil || errors.As(p.failure, &bad) || errors.As(p.failure, &invalid):
 		return nil // only a change of the input helps
+	case errors.As(p.failure, &later):
+		p.queue.AddAfter(p.key, later.wait)
+		return nil
 	}
 	return fmt.Errorf("compare: %w", p.failure)
 }
 
+// laterError says that a pass is of no use for a while.
+type laterError struct {
+	wait time.Duration
+	err  error
+}
+
+func (e *laterError) Error() string { return e.err.Error() }
+func (e *laterError) Unwrap() error { return e.err }
+
 // short is a commit for people.
-func short(commit string) string { return commit[:min(7, len(commit))] }
+func short(commit string) string {
+	if len(commit) == 40 {
+		return commit[:7]
+	}
+	return commit
+}
 
 func plural(n int, what string) string {
 	if n == 1 {

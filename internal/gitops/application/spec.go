@@ -1,6 +1,8 @@
 package application
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -14,50 +16,66 @@ func (e *specError) Error() string { return e.msg }
 
 func invalid(format string, args ...any) error { return &specError{fmt.Sprintf(format, args...)} }
 
-const localServer = "https://kubernetes.default.svc"
-
-// sourceOf returns the one source of an application, or nil.
-func sourceOf(app *v1alpha1.Application) *v1alpha1.ApplicationSource {
-	if len(app.Spec.Sources) == 1 {
-		return app.Spec.Sources[0]
+// sourcesOf returns the sources of an application; spec.sources wins.
+func sourcesOf(app *v1alpha1.Application) []*v1alpha1.ApplicationSource {
+	if len(app.Spec.Sources) > 0 {
+		return app.Spec.Sources
 	}
-	if len(app.Spec.Sources) > 1 {
+	if app.Spec.Source == nil {
+		return nil
+	}
+	return []*v1alpha1.ApplicationSource{app.Spec.Source}
+}
+
+// sourceOf returns spec.source, which status repeats.
+func sourceOf(app *v1alpha1.Application) *v1alpha1.ApplicationSource {
+	if len(app.Spec.Sources) > 0 {
 		return nil
 	}
 	return app.Spec.Source
 }
 
-// paramsOf names the part of the spec that a render depends on.
-func paramsOf(app *v1alpha1.Application) string {
-	data, err := json.Marshal([]any{app.Spec.Source, app.Spec.Sources, app.Spec.Destination, app.Spec.Project})
+// paramsOf names the part of the spec that sources and render depend on.
+func paramsOf(app *v1alpha1.Application, hold *hold) string {
+	data, err := json.Marshal([]any{app.Spec.Source, app.Spec.Sources, app.Spec.Destination, app.Spec.Project, hold})
 	if err != nil {
 		return err.Error()
 	}
-	return string(data)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:12])
 }
 
-// checkSpec returns the source, or says what in the spec is not carried out.
-func (p *pass) checkSpec() (*v1alpha1.ApplicationSource, error) {
+// checkSpec says what in the spec is not carried out, and finds the cluster.
+func (p *pass) checkSpec() error {
 	spec := &p.app.Spec
 	if len(spec.SourceHydrator) > 0 {
-		return nil, invalid("spec.sourceHydrator is not carried out; use spec.source")
+		return invalid("spec.sourceHydrator is not carried out; use spec.source")
 	}
-	if len(spec.Sources) > 1 {
-		return nil, invalid("spec.sources has %d entries; one source is rendered so far: use one, or one Application each", len(spec.Sources))
+	if len(p.sources) == 0 {
+		return invalid("spec.source is missing")
 	}
-	src := sourceOf(&p.app)
-	if src == nil || src.RepoURL == "" {
-		return nil, invalid("spec.source.repoURL is missing")
-	}
-	if d := spec.Destination; d.Server != "" && d.Server != localServer || d.Server == "" && d.Name != "in-cluster" {
-		at := d.Server
-		if at == "" {
-			at = d.Name
+	refs := map[string]bool{}
+	for i, src := range p.sources {
+		at := "spec.source"
+		if len(spec.Sources) > 0 {
+			at = fmt.Sprintf("spec.sources[%d]", i)
 		}
-		return nil, invalid("spec.destination: cluster %q is not known; this engine writes to its own cluster: server %s or name in-cluster", at, localServer)
+		switch {
+		case src == nil || src.RepoURL == "":
+			return invalid("%s.repoURL is missing", at)
+		case src.Ref != "" && refs[src.Ref]:
+			return invalid("%s.ref: %q is used twice", at, src.Ref)
+		case src.Ref != "" && len(spec.Sources) == 0:
+			return invalid("%s.ref is for spec.sources only", at)
+		case src.Chart != "" && src.Path != "":
+			return invalid("%s has both chart and path; a source is one of the two", at)
+		}
+		refs[src.Ref] = src.Ref != ""
 	}
-	if policy := spec.SyncPolicy; policy != nil && policy.Retry != nil && policy.Retry.Refresh {
-		p.condition(v1alpha1.ConditionUnsupportedFeatures, "spec.syncPolicy.retry.refresh is not needed: a newer commit always ends the retries of an older one")
+	cluster, err := p.Clusters.Find(spec.Destination)
+	if err != nil {
+		return invalid("spec.destination: %v", err)
 	}
-	return src, p.checkProject(src)
+	p.cluster = cluster
+	return p.checkProject()
 }

@@ -8,9 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 )
 
 // state is what the controller keeps of one Application between reconciles.
@@ -21,44 +19,52 @@ type state struct {
 	wake chan struct{} // tells a waiting operation to look again
 	busy sync.Mutex    // held for a whole pass; never taken while mu is held
 
-	mu      sync.Mutex
-	repo    *git.Repository
-	name    string // of the repository, "owner/name"
-	commit  string // that targetRevision names, as far as known
-	resolve bool   // commit must be found anew
-	hard    bool   // the render must be done anew
-	params  string // the part of the spec that commit and render depend on
+	mu       sync.Mutex
+	tracks   []*track // of the sources; nil for those that no move tells of
+	revs     []Revision
+	dirty    bool                  // the sources must be resolved anew
+	hard     bool                  // the render must be done anew
+	params   string                // names the part of the spec that sources and render depend on
+	started  bool                  // the first pass has been
+	written  *v1alpha1.Application // as last written
+	op       *operation
+	retryAt  time.Time // of the next automated attempt
+	watchers map[chan struct{}]bool
+	plan     *plan.Plan // of the last comparison
+	looked   time.Time  // last pass for a live change
 
 	rendered    *rendered
+	verdicts    map[plan.Key]verdict
+	rules       string // names what verdicts depend on besides the objects
+	accepted    map[plan.Key]accepted
 	predictions map[plan.Key]predicted
-	plan        *plan.Plan
-	written     *unstructured.Unstructured // the Application as last written
-	op          *operation
 	state       *v1alpha1.OperationState // of the last operation of this process
 	serial      int                      // of the last render
 	last        attempt
 	announced   string // commit whose render and plan are in the journal
 	drift       string // last drift told
 	ready       readiness
-	watchers    map[chan struct{}]bool
 	resync      time.Time
-	retryAt     time.Time // of the next automated attempt
-	looked      bool      // in the journal, for what an earlier process told
+	waitsFor    []string // applications that a sync waits for
 }
 
-// rendered is the outcome of one rendering.
-type rendered struct {
-	commit string
-	params string
-	result render.Result
-	err    error
-	took   time.Duration
-	serial int // differs between renders with different inputs
+// verdict is the outcome of comparing one object, and what it was made of.
+type verdict struct {
+	want   plan.Digest // of the desired object
+	live   string      // resource version; "" when there was none
+	change plan.Change // without the objects
+}
+
+// accepted is what the API server made of a desired object.
+type accepted struct {
+	want   plan.Digest
+	object *unstructured.Unstructured
 }
 
 // predicted is a dry run and what it was made of.
 type predicted struct {
-	of string
+	want plan.Digest
+	live string
 	plan.Prediction
 }
 
@@ -78,12 +84,16 @@ type readiness struct {
 	told   string
 }
 
+func newState() *state {
+	return &state{wake: make(chan struct{}, 1), dirty: true, watchers: map[chan struct{}]bool{}}
+}
+
 func (c *Controller) state(key string) *state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.states[key]
 	if st == nil {
-		st = &state{wake: make(chan struct{}, 1), resolve: true, predictions: map[plan.Key]predicted{}, watchers: map[chan struct{}]bool{}}
+		st = newState()
 		c.states[key] = st
 	}
 	return st
@@ -93,20 +103,67 @@ func (c *Controller) forget(key string) {
 	c.mu.Lock()
 	st := c.states[key]
 	delete(c.states, key)
+	delete(c.unresolved, key)
 	c.mu.Unlock()
 	if st == nil {
 		return
 	}
 	st.mu.Lock()
-	name, op := st.name, st.op
+	op, tracks := st.op, st.tracks
+	st.tracks = nil
 	st.mu.Unlock()
 	if op != nil {
 		op.cancel(errDeleted)
 	}
-	if name != "" {
-		c.index(name).Set(key, nil)
+	for i, t := range tracks {
+		if t != nil {
+			t.repo.index.Set(readerKey(key, i), nil)
+			c.leave(key, t)
+		}
 	}
+	if c.Saved != nil {
+		c.Saved.Delete(key)
+	}
+	c.wakeDependents(key)
 	st.notify()
+}
+
+// commit is what the first source names now, as far as known.
+func (st *state) commit() string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.revs) == 0 {
+		return ""
+	}
+	if !st.dirty && len(st.tracks) > 0 && st.tracks[0] != nil {
+		return st.tracks[0].now()
+	}
+	return st.revs[0].ID
+}
+
+// repo is the name of the repository of the first source.
+func (st *state) repo() string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.revs) == 0 {
+		return ""
+	}
+	return st.revs[0].Repo
+}
+
+// calmDown is how long passes for live changes of one application are apart.
+const calmDown = 100 * time.Millisecond
+
+// calm reports whether the application may be looked at at once for a live
+// change; the next within calmDown is not.
+func (st *state) calm(now time.Time) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if now.Sub(st.looked) < calmDown {
+		return false
+	}
+	st.looked = now
+	return true
 }
 
 // notify wakes those who wait for a change of the application.
@@ -149,33 +206,4 @@ func (c *Controller) keyOf(instance string) string {
 		return namespace + "/" + name
 	}
 	return c.Namespace + "/" + instance
-}
-
-// target is the targetRevision of an application.
-func (c *Controller) target(key string) (string, bool) {
-	obj, ok, err := c.apps.GetStore().GetByKey(key)
-	if err != nil || !ok {
-		return "", false
-	}
-	var app v1alpha1.Application
-	if v1alpha1.Decode(obj.(*unstructured.Unstructured), &app) != nil {
-		return "", false
-	}
-	src := sourceOf(&app)
-	if src == nil {
-		return "", false
-	}
-	return src.TargetRevision, true
-}
-
-// move notes that another commit gives the same objects. busy is held.
-func (st *state) move(to string) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	moved := *st.rendered
-	if st.last.commit == moved.commit {
-		st.last.commit = to
-	}
-	moved.commit = to
-	st.rendered, st.commit = &moved, to
 }

@@ -1,6 +1,8 @@
 package application
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,7 +13,6 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -21,20 +22,23 @@ import (
 
 // writeStatus puts what was found into the Application, if it is new.
 func (p *pass) writeStatus(ctx context.Context) error {
-	status := p.app.Status // history was changed in place; slices are fresh
+	if p.quiet {
+		return nil
+	}
+	status := p.app.Status // history was replaced; slices are fresh
 	now := metav1.NewTime(p.Now()).Rfc3339Copy()
 	status.ControllerNamespace = p.Namespace
 	status.Conditions = conditionsSince(p.conditions, status.Conditions, now)
 	p.syncStatus(&status)
 	if p.plan != nil {
-		p.healthStatus(ctx, &status, now)
+		p.healthStatus(&status, now)
 	} else if status.Health.Status == "" {
 		status.Health = v1alpha1.AppHealth{Status: v1alpha1.HealthUnknown, LastTransitionTime: &now}
 	}
 	switch old := status.OperationState; {
 	case p.st.state != nil:
 		status.OperationState = p.st.state
-	case old != nil && !old.Phase.Completed() && p.st.op == nil:
+	case old != nil && !old.Phase.Completed() && p.st.op == nil && p.waiting == "":
 		ended := *old
 		ended.Phase, ended.Message, ended.FinishedAt = v1alpha1.PhaseError, "interrupted by a restart of the engine", &now
 		status.OperationState = &ended
@@ -43,26 +47,60 @@ func (p *pass) writeStatus(ctx context.Context) error {
 }
 
 func (p *pass) syncStatus(status *v1alpha1.ApplicationStatus) {
-	compared := v1alpha1.ComparedTo{
-		Source: sourceOf(&p.app), Destination: p.app.Spec.Destination, IgnoreDifferences: p.app.Spec.IgnoreDifferences,
+	if p.waiting != "" && status.Sync.Status != "" {
+		return // as it was
 	}
-	next := v1alpha1.SyncStatus{Status: v1alpha1.SyncUnknown, ComparedTo: compared, Revision: p.st.commit}
+	next := v1alpha1.SyncStatus{Status: v1alpha1.SyncUnknown, ComparedTo: v1alpha1.ComparedTo{
+		Source: sourceOf(&p.app), Sources: p.app.Spec.Sources, Destination: p.app.Spec.Destination, IgnoreDifferences: p.app.Spec.IgnoreDifferences,
+	}}
+	ids := idsOf(p.revs)
 	if p.plan != nil {
 		next.Status = v1alpha1.SyncOutOfSync
 		if p.plan.InSync() {
 			next.Status = v1alpha1.SyncSynced
+			if old := status.Sync; old.Status == v1alpha1.SyncSynced && p.st.rendered != nil && p.unaffected(old) {
+				next.Revision, next.Revisions = old.Revision, old.Revisions
+				ids = nil
+			}
 		}
 	}
-	if p.st.rendered != nil {
-		status.SourceType = string(p.st.rendered.result.Tool)
+	if ids != nil && p.plan != nil {
+		p.st.rendered.told = ids
+	}
+	switch {
+	case ids == nil:
+	case len(p.app.Spec.Sources) > 0:
+		next.Revisions = ids
+	case len(ids) > 0:
+		next.Revision = ids[0]
+	}
+	if r := p.st.rendered; r != nil && len(r.tools) > 0 {
+		if len(p.app.Spec.Sources) > 0 {
+			status.SourceTypes = nil
+			for _, t := range r.tools {
+				status.SourceTypes = append(status.SourceTypes, string(t))
+			}
+		} else {
+			status.SourceType = string(r.tools[0])
+		}
 	}
 	status.Sync = next
 }
 
+// unaffected reports whether the status names revisions at which the objects
+// were the same: then it stays as it is.
+func (p *pass) unaffected(old v1alpha1.SyncStatus) bool {
+	named := old.Revisions
+	if len(named) == 0 {
+		named = []string{old.Revision}
+	}
+	return p.hold == nil && slices.Equal(named, p.st.rendered.told)
+}
+
 // healthStatus fills in the objects, their health and that of the whole.
-func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationStatus, now metav1.Time) {
+func (p *pass) healthStatus(status *v1alpha1.ApplicationStatus, now metav1.Time) {
 	worst, reason := v1alpha1.HealthHealthy, ""
-	var resources []v1alpha1.ResourceStatus
+	resources := make([]v1alpha1.ResourceStatus, 0, len(p.plan.Changes))
 	images, urls := map[string]bool{}, map[string]bool{}
 	for _, c := range p.plan.Changes {
 		r := v1alpha1.ResourceStatus{Group: c.Group, Version: c.Version, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Status: v1alpha1.SyncSynced, SyncWave: int64(c.Wave)}
@@ -70,21 +108,28 @@ func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationSta
 			r.Status = v1alpha1.SyncOutOfSync
 		}
 		r.RequiresPruning = c.Action == plan.Prune
-		s, ok := p.healthOf(c)
+		live := p.cluster.Live.Lookup(c.Key)
+		s, ok := health.Status{Code: v1alpha1.HealthMissing, Message: "does not exist"}, true
+		if live != nil {
+			s, ok = p.cluster.Live.HealthOf(live)
+			for _, image := range live.Images {
+				images[image] = true
+			}
+			for _, url := range live.URLs {
+				urls[url] = true
+			}
+		}
 		if ok {
 			r.Health = &v1alpha1.HealthStatus{Status: s.Code, Message: s.Message}
-			ignored := c.Desired != nil && c.Desired.GetAnnotations()[v1alpha1.AnnotationIgnoreHealth] == "true"
-			if c.Action != plan.Prune && !ignored && health.Worse(s.Code, worst) {
+			if c.Action != plan.Prune && !c.IgnoreHealth && health.Worse(s.Code, worst) {
 				worst, reason = s.Code, fmt.Sprintf("%s: %s", c.Key, s.Message)
 			}
 		}
-		addImages(images, c.Live)
-		addURLs(urls, c.Live)
 		resources = append(resources, r)
 	}
 	sort.Slice(resources, func(i, j int) bool {
 		a, b := resources[i], resources[j]
-		return fmt.Sprint(a.Kind, a.Group, a.Namespace, a.Name) < fmt.Sprint(b.Kind, b.Group, b.Namespace, b.Name)
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name)) < 0
 	})
 	status.Resources = resources
 	since := status.Health.LastTransitionTime
@@ -94,36 +139,7 @@ func (p *pass) healthStatus(ctx context.Context, status *v1alpha1.ApplicationSta
 	status.Health = v1alpha1.AppHealth{Status: worst, Message: reason, LastTransitionTime: since}
 	status.Summary.Images = slices.Sorted(maps.Keys(images))
 	status.Summary.ExternalURLs = slices.Sorted(maps.Keys(urls))
-	p.announceHealth(ctx, worst, reason, len(resources))
-}
-
-func (p *pass) healthOf(c plan.Change) (health.Status, bool) {
-	if c.Live == nil {
-		return health.Status{Code: v1alpha1.HealthMissing, Message: "does not exist"}, true
-	}
-	return p.live.Health(c.Live)
-}
-
-// addImages collects the images of a workload.
-func addImages(into map[string]bool, o *unstructured.Unstructured) {
-	if o == nil {
-		return
-	}
-	for _, path := range [][]string{{"spec", "template", "spec"}, {"spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}} {
-		for _, list := range []string{"containers", "initContainers"} {
-			containers, _, err := unstructured.NestedSlice(o.Object, append(slices.Clone(path), list)...)
-			if err != nil {
-				continue
-			}
-			for _, c := range containers {
-				if m, ok := c.(map[string]any); ok {
-					if image, ok := m["image"].(string); ok {
-						into[image] = true
-					}
-				}
-			}
-		}
-	}
+	p.announceHealth(worst, reason, len(resources))
 }
 
 // conditionsSince keeps the time of conditions that were there before.
@@ -141,11 +157,7 @@ func conditionsSince(next, old []v1alpha1.Condition, now metav1.Time) []v1alpha1
 
 // patch writes only what differs, and nothing when nothing does.
 func (p *pass) patch(ctx context.Context, status *v1alpha1.ApplicationStatus, now metav1.Time) error {
-	before, ok := p.object.Object["status"]
-	if !ok {
-		before = map[string]any{}
-	}
-	old, err := json.Marshal(map[string]any{"status": before})
+	old, err := json.Marshal(map[string]any{"status": &p.app.Status})
 	if err != nil {
 		return fmt.Errorf("encode the status: %w", err)
 	}
@@ -166,19 +178,26 @@ func (p *pass) patch(ctx context.Context, status *v1alpha1.ApplicationStatus, no
 	if p.takeOp && p.app.Operation != nil {
 		patch["operation"] = nil
 	}
-	if p.refreshed {
-		patch["metadata"] = map[string]any{"annotations": map[string]any{v1alpha1.AnnotationRefresh: nil}}
+	if len(p.annotate) > 0 {
+		patch["metadata"] = map[string]any{"annotations": p.annotate}
 	}
 	if len(patch) == 0 {
 		return nil
 	}
-	return p.patchApp(ctx, patch)
+	if err := p.patchApp(ctx, patch); err != nil {
+		return err
+	}
+	p.wakeDependents(p.key)
+	return nil
 }
 
 func statusPatch(old []byte, status *v1alpha1.ApplicationStatus) ([]byte, error) {
 	next, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
 		return nil, fmt.Errorf("encode the status: %w", err)
+	}
+	if bytes.Equal(old, next) {
+		return []byte("{}"), nil
 	}
 	diff, err := jsonpatch.CreateMergePatch(old, next)
 	if err != nil {
@@ -203,8 +222,12 @@ func (p *pass) patchApp(ctx context.Context, patch map[string]any) error {
 		return fmt.Errorf("write the status: %w", err)
 	}
 	got.SetManagedFields(nil)
+	app := &v1alpha1.Application{}
+	if err := v1alpha1.Decode(got, app); err != nil {
+		return err
+	}
 	p.st.mu.Lock()
 	defer p.st.mu.Unlock()
-	p.st.written = got
+	p.st.written = app
 	return nil
 }

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 )
 
@@ -61,19 +61,15 @@ func (c *Controller) Get(_ context.Context, namespace, name string) (View, error
 }
 
 func (c *Controller) view(key string) (View, error) {
-	obj, ok, err := c.apps.GetStore().GetByKey(key)
-	if err != nil || !ok {
+	app, st := c.application(key)
+	if app == nil {
 		return View{}, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
-	o := obj.(*unstructured.Unstructured)
-	c.mu.Lock()
-	st := c.states[key]
-	c.mu.Unlock()
-	v := View{}
+	v := View{Application: *app}
 	if st != nil {
+		v.Repo, v.Commit = st.repo(), st.commit()
 		st.mu.Lock()
-		o = newest(o, st.written)
-		v.Repo, v.Commit, v.RetryAt = st.name, st.commit, st.retryAt
+		v.RetryAt = st.retryAt
 		if op := st.op; op != nil {
 			v.Syncing = true
 			op.mu.Lock()
@@ -82,30 +78,35 @@ func (c *Controller) view(key string) (View, error) {
 		}
 		st.mu.Unlock()
 	}
-	return v, v1alpha1.Decode(o, &v.Application)
+	return v, nil
 }
 
 // Tree returns the live objects of an Application with what they own.
 func (c *Controller) Tree(_ context.Context, namespace, name string) ([]Node, error) {
-	if _, err := c.view(namespace + "/" + name); err != nil {
+	v, err := c.view(namespace + "/" + name)
+	if err != nil {
 		return nil, err
 	}
+	cluster, err := c.Clusters.Find(v.Application.Spec.Destination)
+	if err != nil {
+		return nil, fmt.Errorf("%s/%s: %w", namespace, name, err)
+	}
 	var out []Node
-	for _, o := range c.live.Tracked(c.instance(namespace, name)) {
-		out = append(out, c.node(o, 0))
+	for _, o := range cluster.Live.Objects(c.instance(namespace, name)) {
+		out = append(out, node(cluster.Live, o, 0))
 	}
 	sortNodes(out)
 	return out, nil
 }
 
-func (c *Controller) node(o *unstructured.Unstructured, depth int) Node {
-	n := Node{Key: plan.KeyOf(o), Version: o.GroupVersionKind().Version, UID: string(o.GetUID()), Created: o.GetCreationTimestamp().Time}
-	if s, ok := c.live.Health(o); ok {
+func node(live *observe.Cache, o *observe.Object, depth int) Node {
+	n := Node{Key: o.Key, Version: o.Version, UID: string(o.UID), Created: o.Created}
+	if s, ok := live.HealthOf(o); ok {
 		n.Health, n.Message = s.Code, s.Message
 	}
 	if depth < 5 {
-		for _, child := range c.live.Children(o) {
-			n.Children = append(n.Children, c.node(child, depth+1))
+		for _, child := range live.Children(o.UID) {
+			n.Children = append(n.Children, node(live, child, depth+1))
 		}
 		sortNodes(n.Children)
 	}

@@ -6,9 +6,10 @@
 // objects by application, by owner and by key; health with the reason; a call
 // for each application whose objects changed.
 //
-// Invariants: of objects that no application tracks only the metadata is
-// kept; what this process has written is seen at once, before the watch
-// brings it ([Cache.Wrote]); nothing is polled.
+// Invariants: an [Object] is kept compressed, and of objects that no
+// application tracks only what lists need; what this process has written is
+// seen at once ([Cache.Wrote]), and its echo in the watch is no change;
+// nothing is polled; no caller waits for a listing ([Cache.Ensure]).
 //
 // Start reading at [Cache].
 package observe
@@ -17,19 +18,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
-	"k8s.io/client-go/tools/cache"
 
+	"github.com/lockstep-gitops/lockstep/internal/gitops/observe/health"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 )
 
 // The kinds that are watched besides those of the sources.
@@ -40,86 +39,79 @@ var (
 	eventResource  = schema.GroupVersionResource{Version: "v1", Resource: "events"}
 )
 
-const (
-	byInstance = "instance"
-	byOwner    = "owner"
-	overlayTTL = 30 * time.Second
-	stripMark  = "lockstep.dev/only-metadata" // a top-level field that no object has
-)
-
 // Deps is what a cache works with.
 type Deps struct {
 	Log     *slog.Logger
 	Client  dynamic.Interface
 	Mapper  *Mapper
 	Now     func() time.Time
-	Changed func(instance string) // an object of the application changed; must not block
+	Changed func(instance string)                                  // an object of the application changed; must not block
+	Assess  func(*unstructured.Unstructured) (health.Status, bool) // nil for health.Of
+	Life    context.Context                                        // watches end with it
 }
 
-// Cache is the live state. It is safe for concurrent use.
+// Cache is the live state of one cluster. It is safe for concurrent use.
 type Cache struct {
 	Deps
-	mu      sync.Mutex
-	watches map[schema.GroupVersionResource]*watch
-	overlay map[plan.Key]written
-	events  map[string]podEvent // pod "namespace/name" → last warning
-	started bool                // the watch of events
+	strings sync.Map
 	wg      sync.WaitGroup
-}
 
-type watch struct {
-	resource Resource
-	informer cache.SharedIndexInformer
-	cancel   context.CancelFunc
-}
-
-type written struct {
-	object  *unstructured.Unstructured
-	deleted bool // object is the one whose deletion was asked for
-	at      time.Time
-}
-
-// passedBy reports whether what the watch has is younger than what was written.
-func (w written) passedBy(seen *unstructured.Unstructured) bool {
-	if w.deleted {
-		return seen.GetResourceVersion() != w.object.GetResourceVersion()
-	}
-	return newer(seen, w.object)
+	mu         sync.RWMutex
+	kinds      map[schema.GroupKind]*kind
+	byInstance map[string]map[plan.Key]*Object
+	byOwner    map[types.UID][]*Object
+	events     map[string]podEvent // pod "namespace/name" → last warning
+	started    bool                // the watch of events
 }
 
 // New returns a cache that watches nothing yet.
 func New(d Deps) *Cache {
-	return &Cache{Deps: d, watches: map[schema.GroupVersionResource]*watch{}, overlay: map[plan.Key]written{}, events: map[string]podEvent{}}
+	return &Cache{
+		Deps: d, kinds: map[schema.GroupKind]*kind{}, byInstance: map[string]map[plan.Key]*Object{},
+		byOwner: map[types.UID][]*Object{}, events: map[string]podEvent{},
+	}
 }
 
-// Ensure watches the kinds and those that they own, until life ends, and waits
-// until their first listing is here. Kinds that the cluster does not have are
-// returned.
-func (c *Cache) Ensure(ctx, life context.Context, kinds []schema.GroupVersionKind) (missing []schema.GroupVersionKind, err error) {
-	var wait []cache.InformerSynced
+func (c *Cache) assess(o *unstructured.Unstructured) (health.Status, bool) {
+	if c.Assess != nil {
+		return c.Assess(o)
+	}
+	return health.Of(o)
+}
+
+// Ensure watches the kinds and those that they own. Until every first listing
+// is here, ready is false, and instance is told of as changed when it is; why
+// says what is missing, with the last error. Kinds that the cluster does not
+// have are left out.
+func (c *Cache) Ensure(instance string, kinds []schema.GroupVersionKind) (ready bool, why string, err error) {
+	ready = true
 	for _, gvk := range withOwned(kinds) {
-		r, known, err := c.Mapper.Resource(gvk)
-		if err != nil {
-			return nil, err
+		c.mu.RLock()
+		k := c.kinds[gvk.GroupKind()]
+		c.mu.RUnlock()
+		if k == nil {
+			r, known, err := c.Mapper.Resource(gvk)
+			if err != nil {
+				return false, "", err
+			}
+			if !known {
+				continue
+			}
+			k = c.watch(r)
 		}
-		if !known {
-			missing = append(missing, gvk)
-			continue
+		if listed, last := k.wait(instance); !listed {
+			ready = false
+			why = "the first listing of " + gvk.Kind
+			if last != nil {
+				why += ": " + last.Error()
+			}
 		}
-		w, err := c.watch(life, r)
-		if err != nil {
-			return nil, err
-		}
-		wait = append(wait, w.informer.HasSynced)
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), wait...) {
-		return nil, fmt.Errorf("wait for the first listing of live objects: %w", context.Cause(ctx))
-	}
-	return missing, nil
+	return ready, why, nil
 }
 
 func withOwned(kinds []schema.GroupVersionKind) []schema.GroupVersionKind {
-	out := append([]schema.GroupVersionKind{}, kinds...)
+	out := append(make([]schema.GroupVersionKind, 0, len(kinds)+2), kinds...)
 	for _, k := range kinds {
 		switch k.Kind {
 		case "Deployment":
@@ -133,287 +125,303 @@ func withOwned(kinds []schema.GroupVersionKind) []schema.GroupVersionKind {
 	return out
 }
 
-func (c *Cache) watch(life context.Context, r Resource) (*watch, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w, ok := c.watches[r.GroupVersionResource]; ok {
-		return w, nil
-	}
-	informer := dynamicinformer.NewFilteredDynamicInformer(c.Client, r.GroupVersionResource, metav1.NamespaceAll, 0, cache.Indexers{
-		byInstance: func(obj any) ([]string, error) {
-			if instance, ok := render.Tracked(obj.(*unstructured.Unstructured)); ok {
-				return []string{instance}, nil
-			}
-			return nil, nil
-		},
-		byOwner: func(obj any) (uids []string, _ error) {
-			for _, ref := range obj.(*unstructured.Unstructured).GetOwnerReferences() {
-				uids = append(uids, string(ref.UID))
-			}
-			return uids, nil
-		},
-	}, nil).Informer()
-	if err := informer.SetTransform(strip); err != nil {
-		return nil, fmt.Errorf("watch %s: %w", r.Kind.Kind, err)
-	}
-	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { c.changed(nil, obj) },
-		UpdateFunc: func(old, obj any) { c.changed(old, obj) },
-		DeleteFunc: func(obj any) { c.changed(obj, nil) },
-	}); err != nil {
-		return nil, fmt.Errorf("watch %s: %w", r.Kind.Kind, err)
-	}
-	ctx, cancel := context.WithCancel(life)
-	w := &watch{resource: r, informer: informer, cancel: cancel}
-	c.watches[r.GroupVersionResource] = w
-	c.wg.Go(func() { informer.RunWithContext(ctx) })
-	if r.Kind == podKind && !c.started {
-		c.started = true
-		if err := c.watchEvents(life); err != nil {
-			return nil, err
-		}
-	}
-	return w, nil
-}
-
-// Wait returns when every watch has ended, after the life given to Ensure.
+// Wait returns when every watch has ended, after Life.
 func (c *Cache) Wait() { c.wg.Wait() }
 
-// strip keeps of an object only what is needed.
-func strip(obj any) (any, error) {
-	o, ok := obj.(*unstructured.Unstructured)
-	if !ok {
-		return obj, nil
+// put stores an object unless a younger one is there. It returns who is to be
+// told.
+func (c *Cache) put(k *kind, o *Object) (told []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := o.Key.Namespace + "/" + o.Key.Name
+	old := k.objects[name]
+	if old != nil && old.UID == o.UID && !newerThan(o.ResourceVersion, old.ResourceVersion) {
+		return nil
 	}
-	if _, tracked := render.Tracked(o); tracked {
-		return o, nil
+	if old != nil && old.UID != o.UID && !newerThan(o.ResourceVersion, old.ResourceVersion) {
+		return nil // late news of a predecessor
 	}
-	o.SetManagedFields(nil)
-	switch o.GroupVersionKind() {
-	case podKind, replicaSetKind, jobKind:
-		delete(o.Object, "spec")
-		return o, nil
+	if old != nil {
+		c.unlink(old)
 	}
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "metadata": o.Object["metadata"], stripMark: true,
-	}}, nil
+	k.objects[name] = o
+	c.link(o)
+	return c.concerned(old, o)
 }
 
-func (c *Cache) changed(old, obj any) {
-	if gone, ok := old.(cache.DeletedFinalStateUnknown); ok {
-		old = gone.Obj
+// drop removes an object, if it is the one that the caller means.
+func (c *Cache) drop(k *kind, namespace, name string, uid types.UID) (told []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := k.objects[namespace+"/"+name]
+	if old == nil || uid != "" && old.UID != uid {
+		return nil
 	}
-	before, _ := old.(*unstructured.Unstructured)
-	after, _ := obj.(*unstructured.Unstructured)
-	c.settle(before, after)
-	if after == nil && before != nil && before.GetKind() == "Pod" {
-		c.mu.Lock()
-		delete(c.events, before.GetNamespace()+"/"+before.GetName())
-		c.mu.Unlock()
+	told = c.concerned(old, nil)
+	delete(k.objects, namespace+"/"+name)
+	c.unlink(old)
+	if old.Key.Kind == "Pod" {
+		delete(c.events, namespace+"/"+name)
 	}
-	told := map[string]bool{}
-	for _, o := range []*unstructured.Unstructured{before, after} {
+	return told
+}
+
+func (c *Cache) link(o *Object) {
+	if o.Instance != "" {
+		m := c.byInstance[o.Instance]
+		if m == nil {
+			m = map[plan.Key]*Object{}
+			c.byInstance[o.Instance] = m
+		}
+		m[o.Key] = o
+	}
+	for _, ref := range o.Owners {
+		c.byOwner[ref.UID] = append(c.byOwner[ref.UID], o)
+	}
+}
+
+func (c *Cache) unlink(o *Object) {
+	if m := c.byInstance[o.Instance]; m != nil && m[o.Key] == o {
+		delete(m, o.Key)
+		if len(m) == 0 {
+			delete(c.byInstance, o.Instance)
+		}
+	}
+	for _, ref := range o.Owners {
+		list := c.byOwner[ref.UID]
+		for i := range list {
+			if list[i] == o {
+				list[i] = list[len(list)-1]
+				list[len(list)-1] = nil
+				list = list[:len(list)-1]
+				break
+			}
+		}
+		if len(list) == 0 {
+			delete(c.byOwner, ref.UID)
+		} else {
+			c.byOwner[ref.UID] = list
+		}
+	}
+}
+
+// concerned returns the applications that a change is news for. c.mu is held.
+func (c *Cache) concerned(objects ...*Object) (told []string) {
+	for _, o := range objects {
 		if o == nil {
 			continue
 		}
-		if instance, ok := c.instanceOf(o, 0); ok && !told[instance] {
-			told[instance] = true
-			c.Changed(instance)
+		if instance := c.instanceOf(o, 0); instance != "" && (len(told) == 0 || told[0] != instance) {
+			told = append(told, instance)
 		}
 	}
-}
-
-// settle drops what was written here once the watch has caught up.
-func (c *Cache) settle(before, after *unstructured.Unstructured) {
-	o := after
-	if o == nil {
-		o = before
-	}
-	if o == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := plan.KeyOf(o)
-	w, ok := c.overlay[key]
-	if !ok {
-		return
-	}
-	// The end of a predecessor of the same name says nothing of what was
-	// written in its place.
-	ended := after == nil && before.GetUID() == w.object.GetUID()
-	if ended || after != nil && w.passedBy(after) {
-		delete(c.overlay, key)
-	}
-}
-
-// newer reports whether a is b or later.
-func newer(a, b *unstructured.Unstructured) bool {
-	x, xerr := strconv.ParseUint(a.GetResourceVersion(), 10, 64)
-	y, yerr := strconv.ParseUint(b.GetResourceVersion(), 10, 64)
-	return xerr != nil || yerr != nil || x >= y
+	return told
 }
 
 // instanceOf finds the application of an object, by its tracking annotation
-// or that of an owner.
-func (c *Cache) instanceOf(o *unstructured.Unstructured, depth int) (string, bool) {
-	if instance, ok := render.Tracked(o); ok {
-		return instance, true
+// or that of an owner. c.mu is held.
+func (c *Cache) instanceOf(o *Object, depth int) string {
+	if o.Instance != "" || depth > 4 {
+		return o.Instance
 	}
-	if depth > 4 {
-		return "", false
-	}
-	for _, ref := range o.GetOwnerReferences() {
+	for _, ref := range o.Owners {
 		gv, err := schema.ParseGroupVersion(ref.APIVersion)
 		if err != nil {
 			continue
 		}
-		owner := c.cached(gv.WithKind(ref.Kind), o.GetNamespace(), ref.Name)
+		k := c.kinds[schema.GroupKind{Group: gv.Group, Kind: ref.Kind}]
+		if k == nil {
+			continue
+		}
+		owner := k.objects[o.Key.Namespace+"/"+ref.Name]
 		if owner == nil {
+			owner = k.objects["/"+ref.Name]
+		}
+		if owner == nil || owner.UID != ref.UID {
 			continue
 		}
-		if instance, ok := c.instanceOf(owner, depth+1); ok {
-			return instance, true
+		if instance := c.instanceOf(owner, depth+1); instance != "" {
+			return instance
 		}
 	}
-	return "", false
+	return ""
 }
 
-func (c *Cache) cached(gvk schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {
-	for _, w := range c.all() {
-		if w.resource.Kind != gvk {
-			continue
-		}
-		key := name
-		if w.resource.Namespaced {
-			key = namespace + "/" + name
-		}
-		if obj, ok, err := w.informer.GetStore().GetByKey(key); ok && err == nil {
-			return obj.(*unstructured.Unstructured)
-		}
+func (c *Cache) tell(instances []string) {
+	for _, i := range instances {
+		c.Changed(i)
 	}
-	return nil
-}
-
-func (c *Cache) all() []*watch {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]*watch, 0, len(c.watches))
-	for _, w := range c.watches {
-		out = append(out, w)
-	}
-	return out
 }
 
 // Wrote tells the cache what a write of this process gave, so that it is seen
 // before the watch brings it.
-func (c *Cache) Wrote(o *unstructured.Unstructured) { c.note(o, false) }
+func (c *Cache) Wrote(u *unstructured.Unstructured) {
+	c.mu.RLock()
+	k := c.kinds[u.GroupVersionKind().GroupKind()]
+	c.mu.RUnlock()
+	if k == nil {
+		return
+	}
+	o, err := c.compact(u)
+	if err != nil {
+		c.Log.Error("keep a written object", "error", err)
+		return
+	}
+	c.put(k, o)
+}
 
 // Deleted tells the cache that this process asked for the deletion of a live
 // object. Until the watch brings what became of it, it is shown as being
 // deleted.
 func (c *Cache) Deleted(live *unstructured.Unstructured) {
-	o := live.DeepCopy()
-	if o.GetDeletionTimestamp() == nil {
-		now := metav1.NewTime(c.Now())
-		o.SetDeletionTimestamp(&now)
-	}
-	c.note(o, true)
-}
-
-func (c *Cache) note(o *unstructured.Unstructured, deleted bool) {
-	key := plan.KeyOf(o)
-	seen := c.cached(o.GroupVersionKind(), o.GetNamespace(), o.GetName())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.Now()
-	for k, w := range c.overlay { // few at a time: they leave as watches catch up
-		if now.Sub(w.at) > overlayTTL {
-			delete(c.overlay, k)
-		}
-	}
-	w := written{o, deleted, now}
-	if seen != nil && w.passedBy(seen) || seen == nil && deleted {
-		delete(c.overlay, key)
+	k := c.kinds[live.GroupVersionKind().GroupKind()]
+	if k == nil {
 		return
 	}
-	c.overlay[key] = w
+	old := k.objects[live.GetNamespace()+"/"+live.GetName()]
+	if old == nil || old.UID != live.GetUID() || old.Deleting {
+		return
+	}
+	going := *old
+	going.Deleting = true
+	c.unlink(old)
+	k.objects[live.GetNamespace()+"/"+live.GetName()] = &going
+	c.link(&going)
 }
 
-func (c *Cache) over(key plan.Key, seen *unstructured.Unstructured) *unstructured.Unstructured {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w, ok := c.overlay[key]
-	if !ok || c.Now().Sub(w.at) > overlayTTL {
-		return seen
+// Lookup returns what the cache has of an object, or nil.
+func (c *Cache) Lookup(key plan.Key) *Object {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if k := c.kinds[schema.GroupKind{Group: key.Group, Kind: key.Kind}]; k != nil {
+		return k.objects[key.Namespace+"/"+key.Name]
 	}
-	if seen != nil && w.passedBy(seen) {
-		return seen
-	}
-	return w.object
+	return nil
 }
 
-// Get returns the live object of a desired one, or nil. An object that no
-// application tracks is fetched whole, because the cache keeps less.
+// Objects returns the objects whose annotation names the instance.
+func (c *Cache) Objects(instance string) []*Object {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	m := c.byInstance[instance]
+	out := make([]*Object, 0, len(m))
+	for _, o := range m {
+		out = append(out, o)
+	}
+	return out
+}
+
+// Children returns the objects that name an owner, in any watched kind.
+func (c *Cache) Children(owner types.UID) []*Object {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return append([]*Object(nil), c.byOwner[owner]...)
+}
+
+// Get returns the live object of a desired one, or nil. An object of which the
+// cache keeps less is fetched whole.
 func (c *Cache) Get(ctx context.Context, desired *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	gvk := desired.GroupVersionKind()
-	o := c.over(plan.KeyOf(desired), c.cached(gvk, desired.GetNamespace(), desired.GetName()))
-	if o == nil || o.Object[stripMark] == nil && o.GroupVersionKind() != podKind && o.GroupVersionKind() != replicaSetKind && o.GroupVersionKind() != jobKind {
-		return o, nil
+	o := c.Lookup(plan.KeyOf(desired))
+	if o == nil {
+		return nil, nil
 	}
-	if _, tracked := render.Tracked(o); tracked {
-		return o, nil
+	if gvk := desired.GroupVersionKind(); gvk.Version != o.Version {
+		return c.fetch(ctx, o.Key, gvk) // watched in another version
 	}
+	return c.Load(ctx, o)
+}
+
+func (c *Cache) fetch(ctx context.Context, key plan.Key, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
 	r, known, err := c.Mapper.Resource(gvk)
 	if err != nil || !known {
 		return nil, err
 	}
-	full, err := client(c.Client, r, o.GetNamespace()).Get(ctx, o.GetName(), metav1.GetOptions{})
+	full, err := client(c.Client, r, key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, ignoreGone(fmt.Errorf("read %s: %w", plan.KeyOf(o), err), err)
+		return nil, ignoreGone(fmt.Errorf("read %s: %w", key, err), err)
 	}
 	return full, nil
 }
 
-// Tracked returns the objects whose annotation names the instance.
-func (c *Cache) Tracked(instance string) map[plan.Key]*unstructured.Unstructured {
-	out := map[plan.Key]*unstructured.Unstructured{}
-	for _, w := range c.all() {
-		objs, err := w.informer.GetIndexer().ByIndex(byInstance, instance)
-		if err != nil {
-			c.Log.Error("index of live objects", "kind", w.resource.Kind.Kind, "error", err)
-			continue
-		}
-		for _, obj := range objs {
-			o := obj.(*unstructured.Unstructured)
-			key := plan.KeyOf(o)
-			out[key] = c.over(key, o)
-		}
+// Load returns a cached object whole, or nil when it is gone meanwhile.
+func (c *Cache) Load(ctx context.Context, o *Object) (*unstructured.Unstructured, error) {
+	if !o.Whole() {
+		return c.fetch(ctx, o.Key, o.GVK())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, w := range c.overlay {
-		if _, has := out[key]; has {
-			continue
-		}
-		if is, ok := render.Tracked(w.object); ok && is == instance && c.Now().Sub(w.at) <= overlayTTL {
-			out[key] = w.object
-		}
+	u, err := o.Unstructured()
+	if err == nil && o.Deleting && u.GetDeletionTimestamp() == nil {
+		now := metav1.NewTime(c.Now())
+		u.SetDeletionTimestamp(&now)
 	}
-	return out
+	return u, err
 }
 
-// Children returns the objects that name o as an owner, in any watched kind.
-func (c *Cache) Children(o *unstructured.Unstructured) []*unstructured.Unstructured {
-	var out []*unstructured.Unstructured
-	for _, w := range c.all() {
-		objs, err := w.informer.GetIndexer().ByIndex(byOwner, string(o.GetUID()))
+// Tracked returns the objects whose annotation names the instance, whole.
+func (c *Cache) Tracked(ctx context.Context, instance string) (map[plan.Key]*unstructured.Unstructured, error) {
+	out := map[plan.Key]*unstructured.Unstructured{}
+	for _, o := range c.Objects(instance) {
+		u, err := c.Load(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		if u != nil {
+			out[o.Key] = u
+		}
+	}
+	return out, nil
+}
+
+// Reassess computes the health of every whole object anew: the rules changed.
+func (c *Cache) Reassess() {
+	c.mu.RLock()
+	var all []*Object
+	for _, m := range c.byInstance {
+		for _, o := range m {
+			all = append(all, o)
+		}
+	}
+	c.mu.RUnlock()
+	for _, o := range all {
+		u, err := o.Unstructured()
 		if err != nil {
 			continue
 		}
-		for _, obj := range objs {
-			out = append(out, obj.(*unstructured.Unstructured))
+		s, has := c.assess(u)
+		if s == o.Health && has == o.HasHealth {
+			continue
+		}
+		c.replaceHealth(o, s, has)
+		c.Changed(o.Instance)
+	}
+}
+
+func (c *Cache) replaceHealth(o *Object, s health.Status, has bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.kinds[schema.GroupKind{Group: o.Key.Group, Kind: o.Key.Kind}]
+	name := o.Key.Namespace + "/" + o.Key.Name
+	if k == nil || k.objects[name] != o {
+		return
+	}
+	next := *o
+	next.Health, next.HasHealth = s, has
+	c.unlink(o)
+	k.objects[name] = &next
+	c.link(&next)
+}
+
+// Stats are the numbers of watched kinds and kept objects, and the bytes of
+// their content.
+func (c *Cache) Stats() (kinds, objects, bytes int) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, k := range c.kinds {
+		objects += len(k.objects)
+		for _, o := range k.objects {
+			bytes += len(o.raw)
 		}
 	}
-	return out
+	return len(c.kinds), objects, bytes
 }

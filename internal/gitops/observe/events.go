@@ -8,11 +8,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/observe/health"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 )
 
 // podEvent is the last warning about a pod.
@@ -27,29 +29,43 @@ var mountReasons = map[string]bool{
 
 const maxEvents = 5000 // pods with a warning that are remembered
 
-// watchEvents follows the warnings about pods. c.mu is held.
-func (c *Cache) watchEvents(life context.Context) error {
-	informer := dynamicinformer.NewFilteredDynamicInformer(c.Client, eventResource, metav1.NamespaceAll, 0, cache.Indexers{},
-		func(o *metav1.ListOptions) { o.FieldSelector = "involvedObject.kind=Pod,type=Warning" }).Informer()
-	if err := informer.SetTransform(func(obj any) (any, error) {
-		if o, ok := obj.(*unstructured.Unstructured); ok {
-			o.SetManagedFields(nil)
+// watchEvents follows the warnings about pods. Only the last of each pod is
+// kept. c.mu is held.
+func (c *Cache) watchEvents() {
+	client := c.Client.Resource(eventResource)
+	only := func(o *metav1.ListOptions) { o.FieldSelector = "involvedObject.kind=Pod,type=Warning" }
+	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			only(&o)
+			return client.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+			only(&o)
+			return client.Watch(ctx, o)
+		},
+	}, c.Client)
+	reflector := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, warnings{c}, cache.ReflectorOptions{Name: "observe warnings"})
+	c.wg.Go(func() { reflector.RunWithContext(c.Life) })
+}
+
+// warnings is where the reflector of events puts them.
+type warnings struct{ *Cache }
+
+func (w warnings) Add(obj any) error {
+	if o, ok := obj.(*unstructured.Unstructured); ok {
+		w.noteEvent(o)
+	}
+	return nil
+}
+func (w warnings) Update(obj any) error { return w.Add(obj) }
+func (w warnings) Delete(any) error     { return nil }
+func (w warnings) Resync() error        { return nil }
+func (w warnings) Replace(list []any, _ string) error {
+	for _, obj := range list {
+		if err := w.Add(obj); err != nil {
+			return err
 		}
-		return obj, nil
-	}); err != nil {
-		return fmt.Errorf("watch events: %w", err)
 	}
-	note := func(obj any) {
-		if o, ok := obj.(*unstructured.Unstructured); ok {
-			c.noteEvent(o)
-		}
-	}
-	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: note, UpdateFunc: func(_, obj any) { note(obj) },
-	}); err != nil {
-		return fmt.Errorf("watch events: %w", err)
-	}
-	c.wg.Go(func() { informer.RunWithContext(life) })
 	return nil
 }
 
@@ -69,74 +85,81 @@ func (c *Cache) noteEvent(o *unstructured.Unstructured) {
 		return
 	}
 	c.events[pod] = e
-	c.mu.Unlock()
 	namespace, name, _ := strings.Cut(pod, "/")
-	if p := c.cached(podKind, namespace, name); p != nil {
-		if instance, ok := c.instanceOf(p, 0); ok {
-			c.Changed(instance)
+	instance := ""
+	if k := c.kinds[podKind.GroupKind()]; k != nil {
+		if p := k.objects[namespace+"/"+name]; p != nil {
+			instance = c.instanceOf(p, 0)
 		}
+	}
+	c.mu.Unlock()
+	if instance != "" {
+		c.Changed(instance)
 	}
 }
 
 // Health is the health of a live object with the problem of its pods, where
 // they have one: the reason is what people look for.
-func (c *Cache) Health(o *unstructured.Unstructured) (health.Status, bool) {
-	s, ok := health.Of(o)
-	if !ok || s.Code == v1alpha1.HealthHealthy || s.Code == v1alpha1.HealthSuspended {
-		return s, ok
+func (c *Cache) Health(u *unstructured.Unstructured) (health.Status, bool) {
+	if o := c.Lookup(plan.KeyOf(u)); o != nil && o.UID == u.GetUID() && o.ResourceVersion == u.GetResourceVersion() {
+		return c.HealthOf(o)
+	}
+	return c.assess(u)
+}
+
+// HealthOf is [Cache.Health] of a cached object.
+func (c *Cache) HealthOf(o *Object) (health.Status, bool) {
+	s := o.Health
+	if !o.HasHealth || s.Code == v1alpha1.HealthHealthy || s.Code == v1alpha1.HealthSuspended {
+		return s, o.HasHealth
 	}
 	if pod, why := c.Problem(o); why != "" {
-		if o.GetKind() == "Pod" {
+		if o.Key.Kind == "Pod" {
 			s.Message = why
 		} else {
 			s.Message += fmt.Sprintf("; pod %s: %s", pod, why)
 		}
 	}
-	return s, ok
+	return s, true
 }
 
 // Problem finds the newest pod below o that has a problem, and the reason.
-func (c *Cache) Problem(o *unstructured.Unstructured) (pod, why string) {
+func (c *Cache) Problem(o *Object) (pod, why string) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	pods := c.pods(o, 0)
-	sort.Slice(pods, func(i, j int) bool {
-		a, b := pods[i].GetCreationTimestamp(), pods[j].GetCreationTimestamp()
-		return b.Before(&a)
-	})
+	sort.Slice(pods, func(i, j int) bool { return pods[j].Created.Before(pods[i].Created) })
 	for _, p := range pods {
 		if why := c.podProblem(p); why != "" {
-			return p.GetName(), why
+			return p.Key.Name, why
 		}
 	}
 	return "", ""
 }
 
-func (c *Cache) pods(o *unstructured.Unstructured, depth int) []*unstructured.Unstructured {
-	if o.GetKind() == "Pod" {
-		return []*unstructured.Unstructured{o}
+// pods are those at or below o. c.mu is held.
+func (c *Cache) pods(o *Object, depth int) []*Object {
+	if o.Key.Kind == "Pod" {
+		return []*Object{o}
 	}
 	if depth > 3 {
 		return nil
 	}
-	var out []*unstructured.Unstructured
-	for _, child := range c.Children(o) {
+	var out []*Object
+	for _, child := range c.byOwner[o.UID] {
 		out = append(out, c.pods(child, depth+1)...)
 	}
 	return out
 }
 
-func (c *Cache) podProblem(p *unstructured.Unstructured) string {
-	if p.GetDeletionTimestamp() != nil {
+// podProblem is why a pod does not run, "" when it does. c.mu is held.
+func (c *Cache) podProblem(p *Object) string {
+	if p.Deleting || p.Health.Code == v1alpha1.HealthHealthy {
 		return ""
 	}
-	if s, _ := health.Of(p); s.Code == v1alpha1.HealthHealthy {
-		return ""
-	}
-	c.mu.Lock()
-	e, ok := c.events[p.GetNamespace()+"/"+p.GetName()]
-	c.mu.Unlock()
-	own := health.PodProblem(p)
-	if ok && e.uid == string(p.GetUID()) && (own == "" || e.reason == "FailedMount") {
+	e, ok := c.events[p.Key.Namespace+"/"+p.Key.Name]
+	if ok && e.uid == string(p.UID) && (p.Problem == "" || e.reason == "FailedMount") {
 		return e.reason + ": " + e.message
 	}
-	return own
+	return p.Problem
 }

@@ -77,7 +77,15 @@ type Input struct {
 	Predicted map[Key]Prediction
 	Ignore    []v1alpha1.IgnoreDifferences
 	Options   Options
+	// Accepted is what the API server made of exactly this desired object when
+	// it was applied, where that is not what desired says.
+	Accepted map[Key]*unstructured.Unstructured
+	// Unchanged are changes of an earlier plan that hold still; they are sorted in.
+	Unchanged []Change
 }
+
+// Digest names the content of an object.
+type Digest [16]byte
 
 // Change is one object of the plan.
 type Change struct {
@@ -96,6 +104,8 @@ type Change struct {
 	Kept        string // for Prune: why the object stays
 	Extraneous  bool   // left over, but compare-options says to ignore that
 	SharedWith  string // another application that tracks the live object
+	// IgnoreHealth says that the object's health is not part of the application's.
+	IgnoreHealth bool
 }
 
 // InSync reports whether nothing is to be done for the object.
@@ -177,6 +187,7 @@ func Make(in Input) *Plan {
 			}
 		}
 	}
+	p.Changes = append(p.Changes, in.Unchanged...)
 	p.sort(in.Options.PruneLast)
 	return p
 }
@@ -188,6 +199,7 @@ func (in Input) compare(d manifest.Object, suspect bool) (Change, []Warning) {
 	c.Options, warnings = objectOptions(d.Unstructured, in.Options)
 	c.Wave, warnings = wave(d.Unstructured, warnings)
 	c.Desired = Normalize(d.Unstructured)
+	c.IgnoreHealth = d.GetAnnotations()[v1alpha1.AnnotationIgnoreHealth] == "true"
 	prediction := in.Predicted[key]
 	c.Predicted, c.Refused = prediction.Object, prediction.Err
 	if c.Live == nil {

@@ -1,17 +1,17 @@
-package application
+package observe
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// addURLs collects where people reach an object: the hosts of an Ingress, as
-// Argo CD does, and also the addresses of a Service of type LoadBalancer.
-func addURLs(into map[string]bool, o *unstructured.Unstructured) {
-	if o == nil {
-		return
-	}
+// urlsOf returns where people reach an object, sorted: the hosts of an Ingress,
+// as Argo CD does, and also the addresses of a Service of type LoadBalancer.
+func urlsOf(o *unstructured.Unstructured) []string {
+	into := map[string]bool{}
 	switch o.GetKind() {
 	case "Service":
 		addServiceURLs(into, o)
@@ -28,6 +28,7 @@ func addURLs(into map[string]bool, o *unstructured.Unstructured) {
 			}
 		}
 	}
+	return slices.Sorted(maps.Keys(into))
 }
 
 // addServiceURLs takes ports 80 and 443, and ports named after their protocol.

@@ -1,8 +1,6 @@
-package application
+package observe
 
 import (
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -31,9 +29,7 @@ func TestURLs(t *testing.T) {
 			if err := o.UnmarshalJSON(data); err != nil {
 				t.Fatal(err)
 			}
-			got := map[string]bool{}
-			addURLs(got, &o)
-			if s := strings.Join(slices.Sorted(maps.Keys(got)), " "); s != c.want {
+			if s := strings.Join(urlsOf(&o), " "); s != c.want {
 				t.Errorf("got %q, want %q", s, c.want)
 			}
 		})
