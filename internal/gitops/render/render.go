@@ -112,7 +112,7 @@ func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (
 	case ToolKustomize:
 		res.Objects, res.Warnings, err = r.kustomize.Render(ctx, tree, dir, res.Source.Kustomize, buildEnvironment(tree, req))
 	default:
-		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory)
+		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory, buildEnvironment(tree, req))
 	}
 	return res, err
 }
