@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES = $(shell go list ./... | grep -v /internal/cluster/hyperkube)
 export CGO_ENABLED ?= 0
 
-.PHONY: up down build bundle gocache deps test unit story bench lint clean help
+.PHONY: up down build bundle gocache deps test unit story bench bench-gitops lint clean help
 
 up: build ## build, start the platform and run the example through the loop
 	@$(BIN) up --example storefront --example-dir storefront
@@ -43,6 +43,15 @@ story: build ## the user stories in test/script against the real binary
 bench: build ## the figures in docs/figures.md
 	go test -count=1 -timeout 30m -run '^$$' -bench . ./test/bench
 
+N ?= 1000
+SHAPE ?= directory,kustomize
+
+bench-gitops: bin/payload/hyperkube ## the GitOps engine on a monorepo of N applications (SHAPE=mixed, FLAGS=-h)
+	@LOCKSTEP_HYPERKUBE=$(CURDIR)/bin/payload/hyperkube go run ./test/bench/gitops -n $(N) -shape $(SHAPE) $(FLAGS)
+
+bin/payload/hyperkube:
+	@$(MAKE) bundle
+
 lint: ## formatting, vet and, where it is installed, golangci-lint
 	@test -z "$$(gofmt -l cmd internal api test web examples)" || { gofmt -l cmd internal api test web examples; exit 1; }
 	@go vet $(PACKAGES)
@@ -52,4 +61,4 @@ clean: ## remove what was built; the platform's state is removed by `lockstep do
 	rm -rf bin internal/bundle/payload/*.zst internal/bundle/payload/index.json internal/cli/storefront/template/*.tar
 
 help:
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

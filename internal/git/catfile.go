@@ -54,6 +54,8 @@ type readers struct {
 	mu     sync.Mutex
 	idle   []*catFile // newest last
 	closed bool
+	// generation counts resets: a reader of an older one is not used again.
+	generation int
 }
 
 func (p *readers) take(dir string) (c *catFile, reused bool, err error) {
@@ -62,18 +64,21 @@ func (p *readers) take(dir string) (c *catFile, reused bool, err error) {
 		c = p.idle[n-1]
 		p.idle = p.idle[:n-1]
 	}
+	generation := p.generation
 	p.mu.Unlock()
 	if c != nil {
 		c.expire.Stop()
 		return c, true, nil
 	}
-	c, err = startCatFile(dir)
+	if c, err = startCatFile(dir); err == nil {
+		c.generation = generation
+	}
 	return c, false, err
 }
 
 func (p *readers) put(c *catFile) {
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < maxIdleReaders
+	keep := !p.closed && c.generation == p.generation && len(p.idle) < maxIdleReaders
 	if keep {
 		c.expire = time.AfterFunc(readerIdle, func() { p.drop(c) })
 		p.idle = append(p.idle, c)
@@ -103,8 +108,16 @@ func (p *readers) drop(c *catFile) {
 
 func (p *readers) close() {
 	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.reset()
+}
+
+func (p *readers) reset() {
+	p.mu.Lock()
 	idle := p.idle
-	p.idle, p.closed = nil, true
+	p.idle = nil
+	p.generation++
 	p.mu.Unlock()
 	for _, c := range idle {
 		c.expire.Stop()
@@ -119,6 +132,8 @@ type catFile struct {
 	out    *bufio.Reader
 	expire *time.Timer // ends the process; set while it is idle
 	broken bool
+
+	generation int // of the pool when it was started
 }
 
 func startCatFile(dir string) (*catFile, error) {

@@ -42,6 +42,7 @@ func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 type Repository struct {
 	dir     string
 	readers readers
+	trees   trees
 }
 
 // Open returns the repository in dir. It starts no process until the first read.
@@ -66,7 +67,17 @@ func (r *Repository) Dir() string { return r.dir }
 
 // Close ends the reader processes. A read that is under way is finished; a
 // later one starts a process of its own.
-func (r *Repository) Close() { r.readers.close() }
+func (r *Repository) Close() {
+	r.readers.close()
+	r.trees.drop()
+}
+
+// Reset ends the reader processes and forgets what was read, after the files
+// below Dir were replaced. The repository stays in use.
+func (r *Repository) Reset() {
+	r.readers.reset()
+	r.trees.drop()
+}
 
 // Run runs git in the repository and returns its standard output. On failure
 // the error carries the first lines of standard error.
@@ -187,30 +198,4 @@ func (r *Repository) Commit(ctx context.Context, rev string) (Commit, error) {
 		return Commit{}, err
 	}
 	return ParseCommit(o.ID, o.Data)
-}
-
-// Changed returns the paths that differ between two commits, sorted. A from of
-// ZeroID or "" means everything in to.
-func (r *Repository) Changed(ctx context.Context, from, to string) ([]string, error) {
-	if err := checkRevision(to); err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(from, "-") {
-		return nil, fmt.Errorf("revision %q: %w", from, ErrNotFound)
-	}
-	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to}
-	if from == "" || from == ZeroID {
-		args = []string{"ls-tree", "-r", "-z", "--name-only", "--full-tree", to}
-	}
-	out, err := run(ctx, r.dir, nil, args...)
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
-	for p := range strings.SplitSeq(string(out), "\x00") {
-		if p != "" {
-			paths = append(paths, p)
-		}
-	}
-	return paths, nil
 }

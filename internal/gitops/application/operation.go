@@ -309,14 +309,18 @@ func (p *pass) takeAnswers() {
 		}
 		d := op.want.objects[i]
 		o, err := d.object()
-		if err != nil || plan.Settled(plan.Normalize(o.Unstructured), answer, p.FieldManager) {
+		if err != nil {
+			continue
+		}
+		left := plan.AcceptedOf(plan.Normalize(o.Unstructured), answer, p.FieldManager)
+		if left == nil {
 			delete(p.st.accepted, key)
 			continue
 		}
 		if p.st.accepted == nil {
 			p.st.accepted = map[plan.Key]accepted{}
 		}
-		p.st.accepted[key] = accepted{d.digest, plan.AcceptedOf(plan.Normalize(o.Unstructured), answer)}
+		p.st.accepted[key] = accepted{d.digest, left}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -25,324 +24,243 @@ type Live interface {
 	Deleted(live *unstructured.Unstructured)
 }
 
+// ErrTerminated is (or is wrapped by) the cause of a context's end that gives
+// a sync up: hooks under way are deleted. With any other cause, such as the
+// end of the process, they go on.
+var ErrTerminated = errors.New("operation terminated")
+
 // Request is one sync.
 type Request struct {
-	Plan      *plan.Plan
-	Options   plan.Options
-	Prune     bool
-	Namespace *unstructured.Unstructured // made first, when CreateNamespace=true; nil for none
-	Selected  func(plan.Key) bool        // nil for all; a selective sync runs no hooks
-	NoHooks   bool
-	// Changed receives when a live object of the application may have changed.
+	Plan    *plan.Plan
+	Options plan.Options
+	Prune   bool
+	Force   bool // of the sync strategy: as Force=true on every object
+	DryRun  bool // report what would happen, and write nothing
+	// Namespace is made first, when CreateNamespace=true; nil for none. Its
+	// labels and annotations are enforced when ManageNamespace is set or it
+	// has any.
+	Namespace       *unstructured.Unstructured
+	ManageNamespace bool
+	Selected        func(plan.Key) bool // nil for all; a selective sync runs no hooks
+	NoHooks         bool
+	// Validate checks an object without the API server before anything is
+	// written; nil for no check. Hooks are given as changes.
+	Validate func(plan.Change) error
+	// Approved reports whether the application's annotation approves pruning
+	// what has Prune=confirm; asked anew at every Changed. Without it such
+	// objects stay.
+	Approved func() bool
+	// Revision and Started name the objects of hooks with generateName.
+	Revision string
+	Started  time.Time
+	// Changed receives when a live object of the application, or the
+	// application, may have changed.
 	Changed <-chan struct{}
 	// Report is called after each object, and Waiting when a wave has to wait,
 	// with what for; both from the goroutine of Run or its children.
 	Report  func(Result)
 	Waiting func(reason string)
-	Kinds   func() // the cluster may have new kinds
+	Kinds   func()           // the cluster may have new kinds
+	Now     func() time.Time // for texts; nil for time.Now
 }
-
-// Result is what happened to one object.
-type Result struct {
-	plan.Key
-	Version  string
-	Action   plan.Action
-	Phase    plan.Phase
-	Hook     bool
-	Place    string
-	Message  string // for people
-	Err      error
-	Complete bool // false while a hook runs
-	Skipped  bool // a prune that was not wanted
-}
-
-// Error is a failed sync: the objects that failed.
-type Error struct{ Failed []Result }
-
-func (e *Error) Error() string {
-	first := e.Failed[0]
-	at := ""
-	if first.Place != "" {
-		at = " (" + first.Place + ")"
-	}
-	msg := fmt.Sprintf("%s%s: %v", first.Key, at, first.Err)
-	if n := len(e.Failed) - 1; n > 0 {
-		msg += fmt.Sprintf(" (and %d more objects)", n)
-	}
-	return msg
-}
-
-func (e *Error) Unwrap() error { return e.Failed[0].Err }
 
 // Run carries the plan out. It returns when everything is written and every
 // wave but the last is healthy, or with an *Error, or with the cause of ctx.
 func Run(ctx context.Context, w *Writer, live Live, req Request) error {
-	r := &run{Writer: w, live: live, Request: req}
-	err := r.sync(ctx)
-	var failed *Error
-	if errors.As(err, &failed) && ctx.Err() == nil {
-		if hookErr := r.hooks(ctx, plan.SyncFail, nil); hookErr != nil {
-			return errors.Join(err, hookErr)
-		}
+	r := newRun(w, live, req)
+	if err := r.check(ctx); err != nil {
+		return err
 	}
-	return err
+	if r.DryRun {
+		return r.rehearse()
+	}
+	return r.end(ctx, r.sync(ctx))
 }
 
 type run struct {
 	*Writer
 	live Live
 	Request
-	mu      sync.Mutex
-	results []Result
+	mu         sync.Mutex
+	hooks      []*task // every hook that was started
+	namespaces map[string]error
+	nsMu       sync.Mutex
 }
 
-func (r *run) sync(ctx context.Context) error {
-	if err := r.refused(); err != nil {
-		return err
+func newRun(w *Writer, live Live, req Request) *run {
+	if req.Now == nil {
+		req.Now = time.Now
 	}
-	if r.Namespace != nil {
-		if err := r.namespace(ctx); err != nil {
-			return err
-		}
+	if req.Started.IsZero() {
+		req.Started = req.Now()
 	}
-	if err := r.hooks(ctx, plan.PreSync, nil); err != nil {
-		return err
+	if req.Kinds == nil {
+		req.Kinds = func() {}
 	}
-	waves := r.waves()
-	post := r.hasHooks(plan.PostSync)
-	for i, wave := range waves {
-		if err := r.wave(ctx, wave, i < len(waves)-1 || post); err != nil {
-			return err
-		}
-	}
-	return r.hooks(ctx, plan.PostSync, nil)
+	return &run{Writer: w, live: live, Request: req, namespaces: map[string]error{}}
 }
 
-// refused fails the sync before anything is written.
-func (r *run) refused() error {
-	var failed []Result
-	for _, c := range r.Plan.Changes {
-		if !r.selected(c.Key) || c.Action == plan.None {
-			continue
-		}
-		res := r.result(c)
-		switch {
-		case c.Refused != nil:
-			res.Err = c.Refused
-		case r.Options.FailOnSharedResource && c.SharedWith != "":
-			res.Err = fmt.Errorf("it is part of application %s too (FailOnSharedResource=true)", c.SharedWith)
-		default:
-			continue
-		}
-		r.report(res)
-		failed = append(failed, res)
-	}
-	if failed != nil {
-		return &Error{failed}
-	}
-	return nil
-}
+func (r *run) hooked() bool { return r.Selected == nil && !r.NoHooks }
 
 func (r *run) selected(k plan.Key) bool { return r.Selected == nil || r.Selected(k) }
-
-func (r *run) result(c plan.Change) Result {
-	return Result{Key: c.Key, Version: c.Version, Action: c.Action, Phase: plan.Sync, Place: c.Place, Complete: true}
-}
 
 func (r *run) report(res Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.results = append(r.results, res)
 	if r.Report != nil {
 		r.Report(res)
 	}
 }
 
-func (r *run) namespace(ctx context.Context) error {
-	res := Result{Key: plan.KeyOf(r.Namespace), Version: "v1", Action: plan.Create, Phase: plan.PreSync, Complete: true}
-	o, err := r.patch(ctx, r.Namespace, plan.ObjectOptions{}, nil)
-	if err != nil {
-		res.Err = err
-		r.report(res)
-		return &Error{[]Result{res}}
-	}
-	r.live.Wrote(o)
-	return nil
-}
-
-// waves returns the numbers of the waves of the Sync phase, in order.
-func (r *run) waves() []int {
-	var out []int
-	for _, c := range r.Plan.Changes {
-		out = append(out, c.Wave)
-	}
-	if r.Selected == nil && !r.NoHooks {
-		for _, h := range r.Plan.Hooks {
-			if slices.Contains(h.Phases, plan.Sync) {
-				out = append(out, h.Wave)
-			}
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func (r *run) wave(ctx context.Context, wave int, wait bool) error {
-	var changes []plan.Change
-	for _, c := range r.Plan.Changes {
-		if c.Wave == wave && r.selected(c.Key) {
-			changes = append(changes, c)
-		}
-	}
-	for _, group := range groups(changes) {
-		if err := r.group(ctx, group); err != nil {
-			return err
-		}
-	}
-	if err := r.hooks(ctx, plan.Sync, &wave); err != nil {
-		return err
-	}
-	if !wait {
-		return nil
-	}
-	return r.await(ctx, fmt.Sprintf("wave %d", wave), func(ctx context.Context) (string, error) { return r.unhealthy(ctx, changes) })
-}
-
-// groups cuts sorted changes where the kind or the direction changes.
-func groups(changes []plan.Change) [][]plan.Change {
-	var out [][]plan.Change
-	for i, c := range changes {
-		if i == 0 || changes[i-1].Kind != c.Kind || (changes[i-1].Action == plan.Prune) != (c.Action == plan.Prune) {
-			out = append(out, nil)
-		}
-		out[len(out)-1] = append(out[len(out)-1], c)
-	}
-	return out
-}
-
-// group writes objects of one kind at the same time.
-func (r *run) group(ctx context.Context, changes []plan.Change) error {
-	var mu sync.Mutex
+// check fails the sync before anything is written.
+func (r *run) check(ctx context.Context) error {
 	var failed []Result
-	var g errgroup.Group
-	definitions := false
-	for _, c := range changes {
-		if c.Action == plan.None {
+	fail := func(res Result, err error) {
+		res.Err, res.HookPhase, res.unwritten = err, v1alpha1.PhaseFailed, true
+		r.report(res)
+		failed = append(failed, res)
+	}
+	for i := range r.Plan.Changes {
+		c := &r.Plan.Changes[i]
+		if !r.selected(c.Key) {
 			continue
 		}
-		definitions = definitions || c.Kind == "CustomResourceDefinition"
-		g.Go(func() error {
-			res := r.one(ctx, c)
-			r.report(res)
-			if res.Err != nil {
-				mu.Lock()
-				failed = append(failed, res)
-				mu.Unlock()
-			}
-			return nil
-		})
+		if err := r.refused(c); err != nil {
+			fail(r.result(plan.Step{Phase: plan.Sync, Change: c}), err)
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	if r.hooked() && r.Validate != nil {
+		for i := range r.Plan.Hooks {
+			h := &r.Plan.Hooks[i]
+			if err := r.Validate(plan.Change{Key: h.Key, Action: plan.Create, Desired: h.Object, Place: h.Place, Options: plan.OptionsOf(h.Object, r.Options)}); err != nil {
+				fail(r.result(plan.Step{Phase: h.Phases[0], Hook: h}), err)
+			}
+		}
+	}
+	if failed != nil {
+		return failure(failed)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if failed != nil {
-		slices.SortFunc(failed, func(a, b Result) int { return slices.Compare([]byte(a.String()), []byte(b.String())) })
-		return &Error{failed}
-	}
-	if definitions {
-		defer r.Kinds()
-		return r.await(ctx, "custom resource definitions", func(ctx context.Context) (string, error) { return r.unhealthy(ctx, changes) })
+	return nil
+}
+
+func (r *run) refused(c *plan.Change) error {
+	switch {
+	case r.Options.FailOnSharedResource && c.SharedWith != "":
+		return fmt.Errorf("it is part of application %s too (FailOnSharedResource=true)", c.SharedWith)
+	case c.Action == plan.None, c.Action == plan.Prune:
+		return nil
+	case c.Refused != nil:
+		return c.Refused
+	case r.Validate != nil:
+		return r.Validate(*c)
 	}
 	return nil
 }
 
-func (r *run) one(ctx context.Context, c plan.Change) Result {
-	res := r.result(c)
-	if c.Action == plan.Prune {
-		switch {
-		case c.Kept != "" || c.Extraneous:
-			res.Skipped, res.Message = true, c.Kept
-		case !r.Prune:
-			res.Skipped, res.Message = true, "pruning is off"
-		default:
-			res.Message = "pruned"
-			if res.Err = r.Delete(ctx, c.Live, r.Options.PrunePropagation); res.Err == nil {
-				r.live.Deleted(c.Live)
+func failure(failed []Result) error {
+	slices.SortFunc(failed, func(a, b Result) int { return slices.Compare([]byte(a.String()), []byte(b.String())) })
+	return &Error{failed}
+}
+
+// rehearse reports what a sync would do.
+func (r *run) rehearse() error {
+	for _, wave := range r.Plan.Steps(r.hooked(), r.Selected) {
+		for _, s := range wave {
+			res := r.result(s)
+			res.HookPhase = v1alpha1.PhaseSucceeded
+			switch {
+			case s.Prunes():
+				stays := r.stays(s.Change)
+				res.Skipped, res.Message = stays != "", stays
+				if stays == "" {
+					res.Message = "pruned (dry run)"
+				}
+			case s.Hook != nil, s.Change.Action == plan.Create:
+				res.Message = kubectlName(res.Key) + " created (dry run)"
+			case s.Change.Action == plan.Update:
+				res.Message = kubectlName(res.Key) + " configured (dry run)"
+			default:
+				if r.Options.OnlyOutOfSync {
+					continue
+				}
+				res.Message = kubectlName(res.Key) + " unchanged (dry run)"
 			}
-		}
-		return res
-	}
-	o, err := r.Write(ctx, c)
-	if err != nil {
-		res.Err = err
-		return res
-	}
-	r.live.Wrote(o)
-	res.Message = "configured"
-	if c.Action == plan.Create {
-		res.Message = "created"
-	}
-	return res
-}
-
-// unhealthy returns what a wave waits for, "" when it is done. A degraded
-// object is an error.
-func (r *run) unhealthy(ctx context.Context, changes []plan.Change) (string, error) {
-	waiting := ""
-	for _, c := range changes {
-		if c.Action == plan.Prune || c.Desired.GetAnnotations()[v1alpha1.AnnotationIgnoreHealth] == "true" {
-			continue
-		}
-		o, err := r.live.Get(ctx, c.Desired)
-		if err != nil {
-			return "", err
-		}
-		if o == nil {
-			waiting = c.Key.String() + " does not exist yet"
-			continue
-		}
-		s, ok := r.live.Health(o)
-		switch {
-		case !ok || s.Code == v1alpha1.HealthHealthy || s.Code == v1alpha1.HealthSuspended:
-		case s.Code == v1alpha1.HealthDegraded:
-			res := r.result(c)
-			res.Err = errors.New(s.Message)
 			r.report(res)
-			return "", &Error{[]Result{res}}
-		default:
-			waiting = fmt.Sprintf("%s: %s", c.Key, s.Message)
 		}
 	}
-	return waiting, nil
+	return nil
 }
 
-// await calls check at every change of the live state until it has nothing to
-// wait for.
-func (r *run) await(ctx context.Context, what string, check func(context.Context) (string, error)) error {
-	told := ""
-	// The net: a change whose notice was merged with an earlier one is seen
-	// at the latest with the next tick.
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		waiting, err := check(ctx)
-		if err != nil || waiting == "" {
+func (r *run) sync(ctx context.Context) error {
+	if err := r.makeNamespace(ctx); err != nil {
+		return err
+	}
+	waves := r.Plan.Steps(r.hooked(), r.Selected)
+	// With more than one step, or with hooks, a step is waited for; the last
+	// one only when it has hooks.
+	several := len(waves) > 1 || r.hooked() && len(r.Plan.HooksOf(plan.SyncFail)) > 0
+	for i, steps := range waves {
+		tasks := newTasks(steps)
+		if err := r.wave(ctx, tasks); err != nil {
 			return err
 		}
-		if msg := what + " waits for " + waiting; msg != told && r.Waiting != nil {
-			told = msg
-			r.Waiting(msg)
+		last := i == len(waves)-1
+		if last && !slices.ContainsFunc(tasks, func(t *task) bool { return t.Hook != nil }) {
+			return nil
 		}
-		select {
-		case <-r.Changed:
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if last && !several {
+			tasks = slices.DeleteFunc(tasks, func(t *task) bool { return t.Hook == nil })
+		}
+		if err := r.settle(ctx, label(steps[0]), tasks); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-func alreadyExists(err error) bool { return apierrors.IsAlreadyExists(err) }
+// end finishes what a sync leaves: hooks to delete, hooks of a failure to run.
+func (r *run) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrTerminated) {
+			r.stopHooks(ctx)
+		}
+		return context.Cause(ctx)
+	}
+	var failed *Error
+	if !errors.As(err, &failed) {
+		if err == nil {
+			r.cleanHooks(ctx, plan.HookSucceeded)
+		}
+		return err
+	}
+	hookErr := r.syncFail(ctx)
+	if ctx.Err() != nil {
+		return r.end(ctx, err)
+	}
+	r.cleanHooks(ctx, plan.HookFailed)
+	return errors.Join(err, hookErr)
+}
+
+// each does something for each task at the same time, at most as many as may
+// make requests, and returns the results that failed.
+func (r *run) each(tasks []*task, do func(*task) Result) []Result {
+	var mu sync.Mutex
+	var failed []Result
+	var g errgroup.Group
+	g.SetLimit(cap(r.slots))
+	for _, t := range tasks {
+		g.Go(func() error {
+			if res := do(t); res.Err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, res)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the functions return nil
+	return failed
+}

@@ -1,32 +1,39 @@
 // Package apply writes a plan to the cluster.
 //
 // Input: a [plan.Plan] and a [Request]. Output: the objects as the API server
-// returned them, one [Result] each, in the order phase, wave, prune before
-// write, kind, name.
+// returned them, one [Result] for each.
 //
-// Invariants: only what differs is written; nothing is written when the API
-// server refuses one of the objects in the dry run; a wave begins when every
-// object of the one before is healthy at its newest generation; there are no
-// sleeps, waiting ends by a change of a live object or by the context.
+// The order is phase, wave, prune before write, kind, name. Within a wave the
+// requests go out at the same time, with as few barriers as keep what people
+// see the same: namespaces; then what the next ones are admitted by; then all
+// that workloads stand on; then workloads; then kinds that Kubernetes does not
+// have itself; then admission webhooks. See [stageOf].
+//
+// Invariants: only what differs is written, each object with one request;
+// nothing is written when the local check or the API server's dry run refuses
+// one of the objects; a wave begins when every object of the one before is
+// healthy at the generation that was written and every pruned one is gone;
+// there are no sleeps: waiting ends by a change of a live object or by the
+// context, and the pause before a repeated request is the server's own.
+//
+// Deliberate: every object is written by server-side apply, and takes over
+// fields of other managers; the annotation last-applied-configuration is not
+// written. Fields that the source drops are known from managedFields instead.
 //
 // Start reading at [Run].
 package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/util/csaupgrade"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
@@ -45,12 +52,13 @@ type Writer struct {
 	mapper  *observe.Mapper
 	manager string
 	slots   chan struct{}
+	pause   func(context.Context, time.Duration) error // before a request is repeated
 }
 
 // NewWriter returns a writer that makes at most parallel requests at a time
 // under the name of the field manager.
 func NewWriter(client dynamic.Interface, mapper *observe.Mapper, manager string, parallel int) *Writer {
-	return &Writer{client, mapper, manager, make(chan struct{}, parallel)}
+	return &Writer{client, mapper, manager, make(chan struct{}, parallel), pause}
 }
 
 func (w *Writer) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
@@ -67,25 +75,30 @@ func (w *Writer) resource(gvk schema.GroupVersionKind, namespace string) (dynami
 	return w.client.Resource(r.GroupVersionResource), nil
 }
 
-func (w *Writer) slot(ctx context.Context) (context.Context, func(), error) {
+// one makes one request within one of the slots that bound those under way.
+func (w *Writer) one(ctx context.Context, f func(context.Context) error) error {
 	select {
 	case w.slots <- struct{}{}:
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-		return ctx, func() { cancel(); <-w.slots }, nil
 	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+	defer func() { <-w.slots }()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return f(ctx)
 }
 
-// open finds the resource of a kind and waits for one of the slots that bound
-// the requests under way. The caller calls done after its request.
-func (w *Writer) open(ctx context.Context, gvk schema.GroupVersionKind, namespace string) (_ context.Context, _ dynamic.ResourceInterface, done func(), _ error) {
-	client, err := w.resource(gvk, namespace)
+// do makes a request about an object, repeats it while the server has trouble,
+// and explains its refusal.
+func (w *Writer) do(ctx context.Context, verb string, o *unstructured.Unstructured, f func(context.Context, dynamic.ResourceInterface) error) error {
+	client, err := w.resource(o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	ctx, done, err = w.slot(ctx)
-	return ctx, client, done, err
+	err = w.repeat(ctx, func() error {
+		return w.one(ctx, func(ctx context.Context) error { return f(ctx, client) })
+	})
+	return explain(verb, o, err)
 }
 
 // Predict asks the API server what applying the object would give.
@@ -93,129 +106,58 @@ func (w *Writer) Predict(ctx context.Context, o *unstructured.Unstructured, opti
 	return w.patch(ctx, o, options, []string{metav1.DryRunAll})
 }
 
+// patch is a server-side apply: one request.
 func (w *Writer) patch(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions, dryRun []string) (*unstructured.Unstructured, error) {
 	if o.GetName() == "" {
 		return nil, errors.New("generateName is for hooks only; give the object a name")
 	}
-	ctx, client, done, err := w.open(ctx, o.GroupVersionKind(), o.GetNamespace())
+	data, err := encode(o.Object)
 	if err != nil {
 		return nil, err
-	}
-	defer done()
-	data, err := json.Marshal(o.Object)
-	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
-	}
-	validation := metav1.FieldValidationStrict
-	if options.SkipValidation {
-		validation = metav1.FieldValidationIgnore
 	}
 	force := true
-	got, err := client.Patch(ctx, o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
-		FieldManager: w.manager, Force: &force, DryRun: dryRun, FieldValidation: validation,
+	var got *unstructured.Unstructured
+	err = w.do(ctx, "patch", o, func(ctx context.Context, client dynamic.ResourceInterface) (err error) {
+		got, err = client.Patch(ctx, o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
+			FieldManager: w.manager, Force: &force, DryRun: dryRun, FieldValidation: validation(options),
+		})
+		return err
 	})
-	return got, discreet(o, err)
-}
-
-// discreet takes the server's words out of an error about a Secret: they may
-// show its values.
-func discreet(o *unstructured.Unstructured, err error) error {
-	var status apierrors.APIStatus
-	if err == nil || o.GetKind() != "Secret" || !errors.As(err, &status) {
-		return err
-	}
-	s := status.Status()
-	if s.Reason != metav1.StatusReasonInvalid && s.Reason != metav1.StatusReasonBadRequest && s.Reason != metav1.StatusReasonInternalError && s.Reason != metav1.StatusReasonUnknown {
-		return err
-	}
-	s.Message = fmt.Sprintf("the API server refused the Secret (%s, %d); its message is left out because it may show values: try `kubectl apply --dry-run=server` on the manifest", s.Reason, s.Code)
-	s.Details = nil
-	return &apierrors.StatusError{ErrStatus: s}
-}
-
-// Write makes the object of a change what it is to be.
-func (w *Writer) Write(ctx context.Context, c plan.Change) (*unstructured.Unstructured, error) {
-	if c.Options.Replace && c.Live != nil {
-		return w.replace(ctx, c)
-	}
-	if c.Live != nil {
-		if err := w.adopt(ctx, c.Live); err != nil {
-			return nil, err
-		}
-	}
-	return w.patch(ctx, c.Desired, c.Options, nil)
-}
-
-func (w *Writer) replace(ctx context.Context, c plan.Change) (*unstructured.Unstructured, error) {
-	ctx, client, done, err := w.open(ctx, c.Desired.GroupVersionKind(), c.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	o := c.Desired.DeepCopy()
-	o.SetResourceVersion(c.Live.GetResourceVersion())
-	got, err := client.Update(ctx, o, metav1.UpdateOptions{FieldManager: w.manager})
-	return got, discreet(o, err)
+	return got, nil
 }
 
-// clientSide are the managers of an earlier client-side apply, whose fields
-// must become ours so that those removed from the source go.
-var clientSide = sets.New("kubectl-client-side-apply", "argocd-controller", "argocd-application-controller", "before-first-apply")
-
-func (w *Writer) adopt(ctx context.Context, live *unstructured.Unstructured) error {
-	if _, has := live.GetAnnotations()["kubectl.kubernetes.io/last-applied-configuration"]; !has {
-		return nil
+func validation(options plan.ObjectOptions) string {
+	if options.SkipValidation {
+		return metav1.FieldValidationIgnore
 	}
-	patch, err := csaupgrade.UpgradeManagedFieldsPatch(live, clientSide, w.manager)
-	if err != nil || len(patch) == 0 {
-		return err
-	}
-	ctx, client, done, err := w.open(ctx, live.GroupVersionKind(), live.GetNamespace())
-	if err != nil {
-		return err
-	}
-	defer done()
-	_, err = client.Patch(ctx, live.GetName(), types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: w.manager})
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("take over the fields of kubectl apply: %w", err)
-	}
-	return nil
+	return metav1.FieldValidationStrict
 }
 
 // Create makes an object that must not exist yet.
 func (w *Writer) Create(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	ctx, client, done, err := w.open(ctx, o.GroupVersionKind(), o.GetNamespace())
+	var got *unstructured.Unstructured
+	err := w.do(ctx, "create", o, func(ctx context.Context, client dynamic.ResourceInterface) (err error) {
+		got, err = client.Create(ctx, o, metav1.CreateOptions{FieldManager: w.manager})
+		return err
+	})
+	return got, err
+}
+
+// get reads the object of a name; nil when there is none.
+func (w *Writer) get(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	var got *unstructured.Unstructured
+	err := w.do(ctx, "get", o, func(ctx context.Context, client dynamic.ResourceInterface) (err error) {
+		got, err = client.Get(ctx, o.GetName(), metav1.GetOptions{})
+		return err
+	})
+	if isGone(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	got, err := client.Create(ctx, o, metav1.CreateOptions{FieldManager: w.manager})
-	return got, discreet(o, err)
-}
-
-// Delete removes a live object. An object that is gone, or another one of the
-// same name, is no error.
-func (w *Writer) Delete(ctx context.Context, live *unstructured.Unstructured, propagation string) error {
-	ctx, client, done, err := w.open(ctx, live.GroupVersionKind(), live.GetNamespace())
-	if errors.Is(err, ErrUnknownKind) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer done()
-	policy := map[string]metav1.DeletionPropagation{
-		"background": metav1.DeletePropagationBackground, "orphan": metav1.DeletePropagationOrphan,
-	}[propagation]
-	if policy == "" {
-		policy = metav1.DeletePropagationForeground
-	}
-	uid := live.GetUID()
-	err = client.Delete(ctx, live.GetName(), metav1.DeleteOptions{
-		PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid},
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
-	}
-	return err
+	return got, nil
 }

@@ -17,6 +17,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -42,8 +44,24 @@ type Cluster struct {
 	Config *rest.Config
 	Client dynamic.Interface
 
-	dir     string
-	program string
+	dir, program string
+	programs     []program
+}
+
+// program is a running part of the control plane.
+type program struct {
+	name string
+	cmd  *exec.Cmd
+	log  *os.File
+}
+
+// Options say how a control plane is started outside of a test.
+type Options struct {
+	Program string // holds etcd, kube-apiserver and kube-controller-manager by argv[0]
+	Dir     string // exists, empty
+	// Controllers of kube-controller-manager that run besides the garbage
+	// collector and the one of namespaces, such as "deployment-controller".
+	Controllers []string
 }
 
 // StartCluster starts a control plane that ends with the test. It skips the
@@ -54,105 +72,158 @@ func StartCluster(t testing.TB) *Cluster {
 	if program == "" {
 		t.Skipf("%s does not name a program with etcd and kube-apiserver", Variable)
 	}
-	c := &Cluster{dir: t.TempDir(), program: program}
-	etcd, peer, api := freePort(t), freePort(t), freePort(t)
-	etcdURL := "http://127.0.0.1:" + etcd
-	c.start(t, "etcd", "--data-dir", filepath.Join(c.dir, "etcd"), "--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
-		"--listen-peer-urls", "http://127.0.0.1:"+peer, "--initial-advertise-peer-urls", "http://127.0.0.1:"+peer,
-		"--initial-cluster", "default=http://127.0.0.1:"+peer, "--unsafe-no-fsync", "--log-level", "error")
-	key := c.write(t, "sa.key", serviceAccountKey(t))
-	tokens := c.write(t, "tokens.csv", []byte(token+",admin,admin,system:masters\n"))
-	c.start(t, "kube-apiserver", "--etcd-servers", etcdURL, "--bind-address", "127.0.0.1", "--secure-port", api,
-		"--cert-dir", filepath.Join(c.dir, "certs"), "--token-auth-file", tokens, "--authorization-mode", "RBAC",
-		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", key, "--service-account-signing-key-file", key,
-		"--service-cluster-ip-range", "10.0.0.0/24", "--disable-admission-plugins", "ServiceAccount", "--v", "0")
-	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: token, QPS: -1, WarningHandler: rest.NoWarnings{}, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
-	c.await(t)
-	kubeconfig := c.write(t, "kubeconfig", fmt.Appendf(nil, `apiVersion: v1
+	c, err := Start(t.Context(), Options{Program: program, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Stop()
+		if t.Failed() {
+			t.Log(c.logs())
+		}
+	})
+	return c
+}
+
+// Start starts a control plane and returns when its API server answers. It
+// runs until Stop, or until this process ends.
+func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
+	c := &Cluster{dir: o.Dir, program: o.Program}
+	defer func() {
+		if err != nil {
+			c.Stop()
+			err = fmt.Errorf("%w\n%s", err, c.logs())
+		}
+	}()
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, err
+	}
+	etcd, peer, api, manager := ports[0], ports[1], ports[2], ports[3]
+	key, err := serviceAccountKey()
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:%s", insecure-skip-tls-verify: true}}]
 users: [{name: u, user: {token: %s}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
-`, api, token))
-	c.start(t, "kube-controller-manager", "--kubeconfig", kubeconfig, "--leader-elect=false", "--bind-address", "127.0.0.1",
-		"--secure-port", freePort(t), "--cert-dir", filepath.Join(c.dir, "kcm"), "--controllers", "garbagecollector,namespace,garbage-collector-controller,namespace-controller",
-		"--kube-api-qps", "500", "--kube-api-burst", "500", "--v", "0")
-	client, err := dynamic.NewForConfig(c.Config)
-	if err != nil {
-		t.Fatal(err)
+`, api, token)
+	for name, data := range map[string][]byte{"sa.key": key, "tokens.csv": []byte(token + ",admin,admin,system:masters\n"), "kubeconfig": kubeconfig} {
+		if err := os.WriteFile(c.path(name), data, 0o600); err != nil {
+			return nil, err
+		}
 	}
-	c.Client = client
-	return c
+	etcdURL, peerURL := "http://127.0.0.1:"+etcd, "http://127.0.0.1:"+peer
+	if err := c.start("etcd", "--data-dir", c.path("etcd"), "--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
+		"--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL,
+		"--initial-cluster", "default="+peerURL, "--unsafe-no-fsync", "--log-level", "error"); err != nil {
+		return nil, err
+	}
+	if err := c.start("kube-apiserver", "--etcd-servers", etcdURL, "--bind-address", "127.0.0.1", "--secure-port", api,
+		"--cert-dir", c.path("certs"), "--token-auth-file", c.path("tokens.csv"), "--authorization-mode", "RBAC",
+		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", c.path("sa.key"), "--service-account-signing-key-file", c.path("sa.key"),
+		"--service-cluster-ip-range", "10.0.0.0/16", "--disable-admission-plugins", "ServiceAccount", "--v", "0"); err != nil {
+		return nil, err
+	}
+	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: token, QPS: -1, WarningHandler: rest.NoWarnings{}, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	if err := c.await(ctx); err != nil {
+		return nil, err
+	}
+	controllers := append([]string{"garbagecollector", "namespace", "garbage-collector-controller", "namespace-controller"}, o.Controllers...)
+	if err := c.start("kube-controller-manager", "--kubeconfig", c.path("kubeconfig"), "--leader-elect=false", "--bind-address", "127.0.0.1",
+		"--secure-port", manager, "--cert-dir", c.path("kcm"), "--controllers", strings.Join(controllers, ","),
+		"--kube-api-qps", "500", "--kube-api-burst", "500", "--v", "0"); err != nil {
+		return nil, err
+	}
+	if c.Client, err = dynamic.NewForConfig(c.Config); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-func (c *Cluster) write(t testing.TB, name string, data []byte) string {
-	t.Helper()
-	p := filepath.Join(c.dir, name)
-	if err := os.WriteFile(p, data, 0o600); err != nil {
-		t.Fatal(err)
+// Stop ends the control plane and waits for it. It can be called twice.
+func (c *Cluster) Stop() {
+	for _, p := range c.programs {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		_ = p.log.Close()
 	}
-	return p
 }
 
-func serviceAccountKey(t testing.TB) []byte {
-	t.Helper()
+// Processes returns the process ids of the control plane by program.
+func (c *Cluster) Processes() map[string]int {
+	ids := map[string]int{}
+	for _, p := range c.programs {
+		ids[p.name] = p.cmd.Process.Pid
+	}
+	return ids
+}
+
+// logs returns the last lines that each program wrote.
+func (c *Cluster) logs() string {
+	var b strings.Builder
+	for _, p := range c.programs {
+		if data, err := os.ReadFile(p.log.Name()); err == nil {
+			fmt.Fprintf(&b, "last lines of %s:\n%s\n", p.name, data[max(0, len(data)-1500):])
+		}
+	}
+	return b.String()
+}
+
+func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
+
+func serviceAccountKey() ([]byte, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), nil
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// freePorts finds n ports of the loopback that nobody uses now.
+func freePorts(n int) (ports []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // only after the last, so that all differ
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return ports, nil
 }
 
-// start runs a program of the control plane until the test ends; it cannot
-// outlive the test's process.
-func (c *Cluster) start(t testing.TB, name string, args ...string) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(c.dir, name+".log"))
+// start runs a program of the control plane; it cannot outlive this process.
+func (c *Cluster) start(name string, args ...string) error {
+	log, err := os.Create(c.path(name + ".log"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	cmd := &exec.Cmd{
 		Path: c.program, Args: append([]string{name}, args...), Stdout: log, Stderr: log, Dir: c.dir,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return errors.Join(err, log.Close())
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
-		if t.Failed() {
-			if data, err := os.ReadFile(log.Name()); err == nil {
-				t.Logf("last lines of %s:\n%s", name, data[max(0, len(data)-1500):])
-			}
-		}
-	})
+	c.programs = append(c.programs, program{name, cmd, log})
+	return nil
 }
 
 // await returns when the API server answers.
-func (c *Cluster) await(t testing.TB) {
-	t.Helper()
+func (c *Cluster) await(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(c.Config)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -160,14 +231,14 @@ func (c *Cluster) await(t testing.TB) {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Config.Host+"/readyz", nil)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		res, err := client.Do(req)
 		if err == nil {
 			body, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
-				return
+				return nil
 			}
 			last = string(body)
 		} else {
@@ -176,7 +247,7 @@ func (c *Cluster) await(t testing.TB) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("the API server is not ready: %s", last)
+			return fmt.Errorf("the API server is not ready: %s", last)
 		}
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 )
 
 // Options are the sync options of an application.
@@ -19,6 +19,9 @@ type Options struct {
 	PrunePropagation         string // foreground, background, orphan
 	RespectIgnoreDifferences bool
 	FailOnSharedResource     bool
+	OnlyOutOfSync            bool   // ApplyOutOfSyncOnly=true: say nothing of what is in sync
+	KeepClientSide           bool   // ClientSideApplyMigration=false
+	MigrationManager         string // whose client-side fields are taken over; "" for kubectl's
 }
 
 // ObjectOptions are the options that an object may set for itself.
@@ -27,40 +30,26 @@ type ObjectOptions struct {
 	Delete            string // "", "false" or "confirm"
 	PruneLast         bool
 	Replace           bool
+	Force             bool // delete and make anew what cannot be changed
+	ServerSideApply   bool // asked for; objects are written so in any case
 	SkipValidation    bool // Validate=false
 	SkipMissingDryRun bool // SkipDryRunOnMissingResource=true
 }
+
+// AnnotationMigrationManager on an Application names the field manager whose
+// fields ClientSideApplyMigration takes over.
+const AnnotationMigrationManager = "argocd.argoproj.io/client-side-apply-migration-manager"
+
+var propagations = []string{"foreground", "background", "orphan"}
 
 // ParseOptions reads syncOptions. What is not carried out becomes a warning.
 func ParseOptions(list []string) (Options, []Warning) {
 	o := Options{PrunePropagation: "foreground"}
 	var warnings []Warning
 	for _, entry := range list {
-		name, value, _ := strings.Cut(strings.TrimSpace(entry), "=")
-		yes := value == "true"
-		switch name {
-		case "CreateNamespace":
-			o.CreateNamespace = yes
-		case "PrunePropagationPolicy":
-			if !slices.Contains([]string{"foreground", "background", "orphan"}, value) {
-				warnings = append(warnings, unsupported("syncOptions", entry, "foreground is used; the values are foreground, background and orphan"))
-				continue
-			}
-			o.PrunePropagation = value
-		case "RespectIgnoreDifferences":
-			o.RespectIgnoreDifferences = yes
-		case "FailOnSharedResource":
-			o.FailOnSharedResource = yes
-		case "ApplyOutOfSyncOnly", "ClientSideApplyMigration":
-			if !yes && name == "ClientSideApplyMigration" {
-				warnings = append(warnings, unsupported("syncOptions", entry, "fields of an earlier client-side apply are always taken over"))
-			} // only what differs is ever written
-		default:
-			if w, ok := o.ObjectOptions.set(name, value, "syncOptions", entry); ok && w != nil {
-				warnings = append(warnings, *w)
-			} else if !ok {
-				warnings = append(warnings, unsupported("syncOptions", entry, "it is not an option that this engine knows"))
-			}
+		entry = strings.TrimSpace(entry)
+		if w := o.set(entry); w != "" {
+			warnings = append(warnings, unsupported("syncOptions", entry, w))
 		}
 	}
 	return o, warnings
@@ -70,54 +59,114 @@ func unsupported(where, entry, what string) Warning {
 	return Warning{v1alpha1.ConditionUnsupportedFeatures, fmt.Sprintf("%s: %s is not carried out: %s", where, entry, what)}
 }
 
-// set takes one option; ok says whether its name is known.
-func (o *ObjectOptions) set(name, value, where, entry string) (warning *Warning, ok bool) {
-	yes := value == "true"
-	warn := func(what string) (*Warning, bool) {
-		w := unsupported(where, entry, what)
-		return &w, true
+// set takes one option of an application; it returns why it cannot.
+func (o *Options) set(entry string) string {
+	name, value, _ := strings.Cut(entry, "=")
+	switch name {
+	case "CreateNamespace":
+		return yesNo(value, &o.CreateNamespace)
+	case "RespectIgnoreDifferences":
+		return yesNo(value, &o.RespectIgnoreDifferences)
+	case "FailOnSharedResource":
+		return yesNo(value, &o.FailOnSharedResource)
+	case "ApplyOutOfSyncOnly":
+		return yesNo(value, &o.OnlyOutOfSync)
+	case "ClientSideApplyMigration":
+		return noYes(value, &o.KeepClientSide)
+	case "PrunePropagationPolicy":
+		if !slices.Contains(propagations, value) {
+			return "the values are foreground, background and orphan"
+		}
+		o.PrunePropagation = value
+		return ""
+	case "Force":
+		return "it is an option of single objects: set it in their annotation argocd.argoproj.io/sync-options"
 	}
+	return o.ObjectOptions.set(entry)
+}
+
+func yesNo(value string, to *bool) string {
+	if value != "true" && value != "false" {
+		return "the values are true and false"
+	}
+	*to = value == "true"
+	return ""
+}
+
+func noYes(value string, to *bool) string {
+	why := yesNo(value, to)
+	if why == "" {
+		*to = !*to
+	}
+	return why
+}
+
+// set takes one option of an object; it returns why it cannot.
+func (o *ObjectOptions) set(entry string) string {
+	name, value, _ := strings.Cut(entry, "=")
 	switch name {
 	case "Prune":
-		o.Prune = value
+		return consent(value, &o.Prune)
 	case "Delete":
-		o.Delete = value
+		return consent(value, &o.Delete)
 	case "PruneLast":
-		o.PruneLast = yes
+		return yesNo(value, &o.PruneLast)
 	case "Replace":
-		o.Replace = yes
+		return yesNo(value, &o.Replace)
 	case "Force":
-		if yes {
-			return warn("objects are not deleted and made anew; delete the object, and the next sync makes it")
-		}
+		return yesNo(value, &o.Force)
 	case "Validate":
-		o.SkipValidation = value == "false"
+		return noYes(value, &o.SkipValidation)
 	case "SkipDryRunOnMissingResource":
-		o.SkipMissingDryRun = yes
+		return yesNo(value, &o.SkipMissingDryRun)
 	case "ServerSideApply":
 		if value == "false" {
-			return warn("objects are always written by server-side apply")
+			o.ServerSideApply = false
+			return "objects are always written by server-side apply"
 		}
-	default:
-		return nil, false
+		return yesNo(value, &o.ServerSideApply)
 	}
-	return nil, true
+	return "it is not an option that this engine knows"
+}
+
+func consent(value string, to *string) string {
+	switch value {
+	case "false", "confirm":
+		*to = value
+	case "true":
+		*to = ""
+	default:
+		return "the values are true, false and confirm"
+	}
+	return ""
+}
+
+// appOnly are the options that an object cannot set.
+var appOnly = []string{
+	"CreateNamespace", "ApplyOutOfSyncOnly", "PrunePropagationPolicy", "RespectIgnoreDifferences", "FailOnSharedResource", "ClientSideApplyMigration",
 }
 
 func objectOptions(o *unstructured.Unstructured, app Options) (ObjectOptions, []Warning) {
 	out := app.ObjectOptions
+	if v, _ := annotation(o, helmResourcePolicy); v == "keep" {
+		out.Prune, out.Delete = "false", "false"
+	}
 	var warnings []Warning
-	where := fmt.Sprintf("%s, annotation sync-options", KeyOf(o))
-	for _, entry := range splitOptions(o.GetAnnotations()[v1alpha1.AnnotationSyncOptions]) {
-		name, value, _ := strings.Cut(entry, "=")
-		w, ok := out.set(name, value, where, entry)
-		if !ok {
-			warnings = append(warnings, unsupported(where, entry, "it is not an option that this engine knows for an object"))
-		} else if w != nil {
-			warnings = append(warnings, *w)
+	v, _ := annotation(o, v1alpha1.AnnotationSyncOptions)
+	for _, entry := range splitOptions(v) {
+		name, _, _ := strings.Cut(entry, "=")
+		why := ""
+		if slices.Contains(appOnly, name) {
+			why = "it is an option of an application: set it in spec.syncPolicy.syncOptions"
+		} else {
+			why = out.set(entry)
+		}
+		if why != "" {
+			warnings = append(warnings, unsupported(fmt.Sprintf("%s, annotation sync-options", KeyOf(o)), entry, why))
 		}
 	}
-	for _, entry := range splitOptions(o.GetAnnotations()[v1alpha1.AnnotationCompareOptions]) {
+	v, _ = annotation(o, v1alpha1.AnnotationCompareOptions)
+	for _, entry := range splitOptions(v) {
 		name, _, _ := strings.Cut(entry, "=")
 		if name != "IgnoreExtraneous" && name != "ServerSideDiff" && name != "IncludeMutationWebhook" {
 			warnings = append(warnings, unsupported(fmt.Sprintf("%s, annotation compare-options", KeyOf(o)), entry, "it is not an option that this engine knows"))
@@ -126,90 +175,56 @@ func objectOptions(o *unstructured.Unstructured, app Options) (ObjectOptions, []
 	return out, warnings
 }
 
-func wave(o *unstructured.Unstructured, warnings []Warning) (int, []Warning) {
-	v, ok := o.GetAnnotations()[v1alpha1.AnnotationSyncWave]
-	if !ok {
-		return 0, warnings
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(v))
-	if err != nil {
-		return 0, append(warnings, Warning{v1alpha1.ConditionManifestWarning, fmt.Sprintf("%s: sync-wave %q is not a number; wave 0 is used", KeyOf(o), v)})
-	}
-	return n, warnings
-}
-
-// Phase is a part of a sync.
-type Phase string
-
-// The phases that this engine runs, in order; SyncFail instead of the rest
-// when one fails.
-const (
-	PreSync  Phase = "PreSync"
-	Sync     Phase = "Sync"
-	PostSync Phase = "PostSync"
-	SyncFail Phase = "SyncFail"
-)
-
-// DeletePolicy says when a hook's object is deleted.
-type DeletePolicy string
-
-// The policies.
-const (
-	HookSucceeded      DeletePolicy = "HookSucceeded"
-	HookFailed         DeletePolicy = "HookFailed"
-	BeforeHookCreation DeletePolicy = "BeforeHookCreation"
-)
-
-// Hook is an object that is created at a phase of a sync and waited for.
-type Hook struct {
-	Key
-	Object *unstructured.Unstructured
-	Phases []Phase
-	Delete []DeletePolicy
-	Wave   int
-	Place  string
-}
-
-func isHook(o *unstructured.Unstructured) bool {
-	_, ok := o.GetAnnotations()[v1alpha1.AnnotationHook]
-	return ok
-}
-
-// parseHook returns nil for objects that no sync applies.
-func parseHook(d manifest.Object) (*Hook, []Warning) {
-	h := &Hook{Key: KeyOf(d.Unstructured), Object: Normalize(d.Unstructured), Place: d.Place()}
-	var warnings []Warning
-	h.Wave, warnings = wave(d.Unstructured, nil)
-	for _, p := range splitOptions(d.GetAnnotations()[v1alpha1.AnnotationHook]) {
-		switch Phase(p) {
-		case PreSync, Sync, PostSync, SyncFail:
-			h.Phases = append(h.Phases, Phase(p))
-		case "Skip":
-		default:
-			warnings = append(warnings, Warning{v1alpha1.ConditionUnsupportedFeatures, fmt.Sprintf(
-				"%s: hook %s is not run; PreSync, Sync, PostSync and SyncFail are", h.Key, p)})
-		}
-	}
-	for _, p := range splitOptions(d.GetAnnotations()[v1alpha1.AnnotationHookDelete]) {
-		switch DeletePolicy(p) {
-		case HookSucceeded, HookFailed, BeforeHookCreation:
-			h.Delete = append(h.Delete, DeletePolicy(p))
-		default:
-			warnings = append(warnings, Warning{v1alpha1.ConditionUnsupportedFeatures, fmt.Sprintf("%s: hook-delete-policy %s is not known", h.Key, p)})
-		}
-	}
-	if len(h.Delete) == 0 {
-		h.Delete = []DeletePolicy{BeforeHookCreation}
-	}
-	if len(h.Phases) == 0 {
-		return nil, warnings
-	}
-	return h, warnings
-}
-
 // OptionsOf returns the options of one object: those of the application, and
 // over them those of its annotation.
 func OptionsOf(o *unstructured.Unstructured, app Options) ObjectOptions {
 	out, _ := objectOptions(o, app)
 	return out
+}
+
+// wave is the wave of an object: its own annotation, or its weight as a Helm
+// hook, or 0.
+func wave(o *unstructured.Unstructured, warnings []Warning) (int, []Warning) {
+	v, ok := annotation(o, v1alpha1.AnnotationSyncWave)
+	if ok {
+		n, err := strconv.Atoi(strings.TrimSpace(v))
+		if err == nil {
+			return n, warnings
+		}
+	}
+	n := 0
+	if w, has := annotation(o, helmHookWeight); has {
+		if weight, err := strconv.Atoi(strings.TrimSpace(w)); err == nil {
+			n = weight
+		}
+	}
+	if ok {
+		warnings = append(warnings, Warning{v1alpha1.ConditionManifestWarning, fmt.Sprintf("%s: sync-wave %q is not a number; wave %d is used", KeyOf(o), v, n)})
+	}
+	return n, warnings
+}
+
+// Confirmed reports whether the annotations of an Application approve what
+// was asked for at since: deletion-approved has a time (RFC 3339) not before.
+func Confirmed(annotations map[string]string, since time.Time) bool {
+	at, err := time.Parse(time.RFC3339, annotations[v1alpha1.AnnotationDeletionOK])
+	return err == nil && !at.Before(since.Truncate(time.Second))
+}
+
+// Deletion says what becomes of a live object when its application is deleted
+// with its objects: why it stays ("" when it goes), and whether the deletion
+// has to be confirmed first.
+func Deletion(live *unstructured.Unstructured, app Options) (stays string, confirm bool) {
+	o := OptionsOf(live, app)
+	switch {
+	case o.Delete == "false":
+		return "Delete=false is set", false
+	case isDefinition(live):
+		return "with a CustomResourceDefinition all objects of its kind would go", false
+	}
+	return "", o.Delete == "confirm"
+}
+
+func isDefinition(o *unstructured.Unstructured) bool {
+	return o.GetKind() == "CustomResourceDefinition" && strings.HasPrefix(o.GetAPIVersion(), "apiextensions.k8s.io/")
 }

@@ -6,20 +6,23 @@
 // object, each difference with its path, both values, the manager that wrote
 // the live one and a sentence for people.
 //
-// How phantom drift is avoided: [Suspects] compares only the fields that
-// desired sets, and the fields that this engine applied before and desired no
-// longer has (from managedFields). What is equal by that is in sync, without
-// a request. What is not goes through a server-side apply dry run, and [Make]
-// compares that prediction with the live object: defaulting, quantities,
-// admission and merge keys are the server's business and cannot differ. Where
-// no prediction could be had (the dry run was refused), the desired fields
-// decide.
+// How phantom drift is avoided, without a request where the answer is known:
+// the fields that desired sets are compared with the live object as the server
+// merges them (keyed lists, sets, and values with one owner, by managedFields),
+// and quantities and the like by what they mean. What differs still is
+// compared with [Input].Accepted, the server's answer to an apply of the same
+// desired object: defaulting and admission are in it. Fields that were applied
+// before, by this engine (managedFields) or by client-side apply (its
+// annotation), and that desired no longer has, are differences too. A
+// prediction of the server (a dry run) is needed only where compare-options
+// ask for ServerSideDiff; then it decides.
 //
 // Invariants: Make of objects that are as desired changes nothing; only live
 // objects whose tracking annotation names this instance are pruned; values of
-// Secrets are in no Difference.
+// Secrets are in no Difference; the objects given are not changed, and those
+// of the plan share with them.
 //
-// Start reading at [Make].
+// Start reading at [Make], then walk.go.
 package plan
 
 import (
@@ -70,16 +73,17 @@ type Prediction struct {
 
 // Input is everything that a plan depends on.
 type Input struct {
-	Instance  string // this application in tracking annotations
-	Manager   string // field manager of this engine
-	Desired   []manifest.Object
-	Live      map[Key]*unstructured.Unstructured // desired ones that exist, and all tracked ones
+	Instance string // this application in tracking annotations
+	Manager  string // field manager of this engine
+	Desired  []manifest.Object
+	Live     map[Key]*unstructured.Unstructured // desired ones that exist, and all tracked ones
+	// Accepted has the API server's answers to an apply of exactly these
+	// desired objects: whole, or what [AcceptedOf] left of them.
+	Accepted  map[Key]*unstructured.Unstructured
 	Predicted map[Key]Prediction
 	Ignore    []v1alpha1.IgnoreDifferences
+	Policy    *Policy // of the settings; nil for none
 	Options   Options
-	// Accepted is what the API server made of exactly this desired object when
-	// it was applied, where that is not what desired says.
-	Accepted map[Key]*unstructured.Unstructured
 	// Unchanged are changes of an earlier plan that hold still; they are sorted in.
 	Unchanged []Change
 }
@@ -106,6 +110,8 @@ type Change struct {
 	SharedWith  string // another application that tracks the live object
 	// IgnoreHealth says that the object's health is not part of the application's.
 	IgnoreHealth bool
+
+	masked []string // annotations whose values are hidden
 }
 
 // InSync reports whether nothing is to be done for the object.
@@ -137,21 +143,36 @@ func (p *Plan) InSync() bool {
 	return !slices.ContainsFunc(p.Changes, func(c Change) bool { return !c.InSync() })
 }
 
-// Suspects returns the keys of desired objects that exist and may differ: the
-// ones to get a prediction for.
+// Suspects returns the keys of desired objects that exist and differ, by all
+// that is known without a request and before anything is ignored.
 func Suspects(in Input) []Key {
 	var out []Key
+	var w walk
 	for _, d := range in.Desired {
 		if isHook(d.Unstructured) {
 			continue
 		}
-		live := in.Live[KeyOf(d.Unstructured)]
-		if live == nil {
+		key := KeyOf(d.Unstructured)
+		if live := in.Live[key]; live != nil && !in.same(&w, key, d.Unstructured, live) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// Unpredicted returns the suspects whose compare-options, or the settings, ask
+// for ServerSideDiff: the ones to get a prediction for.
+func Unpredicted(in Input) []Key {
+	var out []Key
+	var w walk
+	for _, d := range in.Desired {
+		options, has := annotation(d.Unstructured, v1alpha1.AnnotationCompareOptions)
+		if !has && (in.Policy == nil || !in.Policy.ServerSideDiff) || isHook(d.Unstructured) || !CompareOptionsOf(options, in.Policy).ServerSideDiff {
 			continue
 		}
-		want := Normalize(d.Unstructured)
-		if !covered(want.Object, live.Object) || lost(want, live, in.Manager) {
-			out = append(out, KeyOf(d.Unstructured))
+		key := KeyOf(d.Unstructured)
+		if live := in.Live[key]; live != nil && !in.same(&w, key, d.Unstructured, live) {
+			out = append(out, key)
 		}
 	}
 	return out
@@ -159,12 +180,9 @@ func Suspects(in Input) []Key {
 
 // Make returns the plan.
 func Make(in Input) *Plan {
-	p := &Plan{}
-	wanted := map[Key]bool{}
-	suspect := map[Key]bool{}
-	for _, k := range Suspects(in) {
-		suspect[k] = true
-	}
+	p := &Plan{Changes: make([]Change, 0, len(in.Desired))}
+	wanted := make(map[Key]bool, len(in.Desired))
+	var w walk
 	for _, d := range in.Desired {
 		key := KeyOf(d.Unstructured)
 		wanted[key] = true
@@ -176,7 +194,7 @@ func Make(in Input) *Plan {
 			}
 			continue
 		}
-		c, warnings := in.compare(d, suspect[key])
+		c, warnings := in.compare(&w, key, d)
 		p.Changes = append(p.Changes, c)
 		p.Warnings = append(p.Warnings, warnings...)
 	}
@@ -192,9 +210,34 @@ func Make(in Input) *Plan {
 	return p
 }
 
-func (in Input) compare(d manifest.Object, suspect bool) (Change, []Warning) {
-	key := KeyOf(d.Unstructured)
-	c := Change{Key: key, Version: d.GroupVersionKind().Version, Place: d.Place(), Live: in.Live[key], Action: None}
+// same reports whether the live object is as desired.
+func (in Input) same(w *walk, key Key, desired, live *unstructured.Unstructured) bool {
+	w.reset(desired, live, in.Policy)
+	return in.walkOver(w, key, desired, live)
+}
+
+func (in Input) walkOver(w *walk, key Key, desired, live *unstructured.Unstructured) bool {
+	var accepted map[string]any
+	if a := in.Accepted[key]; a != nil {
+		accepted = a.Object
+	}
+	same := w.objects(desired.Object, live.Object, accepted, ownFields(live.Object, in.Manager, desired.GetAPIVersion()))
+	return (same || w.collect) && w.lostBefore(desired.Object, live.Object) && same
+}
+
+// differences returns all fields that are not as desired.
+func (in Input) differences(w *walk, key Key, desired, live *unstructured.Unstructured) []Difference {
+	w.reset(desired, live, in.Policy)
+	w.collect = true
+	in.walkOver(w, key, desired, live)
+	out := once(w.out)
+	w.out = nil
+	sortDifferences(out)
+	return out
+}
+
+func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning) {
+	c := Change{Key: key, Version: d.GroupVersionKind().Version, Place: d.Place(), Live: in.Live[key], Action: None, masked: in.Policy.masked()}
 	var warnings []Warning
 	c.Options, warnings = objectOptions(d.Unstructured, in.Options)
 	c.Wave, warnings = wave(d.Unstructured, warnings)
@@ -207,43 +250,68 @@ func (in Input) compare(d manifest.Object, suspect bool) (Change, []Warning) {
 		c.Differences = []Difference{{Path: "", Why: "the object does not exist"}}
 		return c, warnings
 	}
-	if other, ok := render.Tracked(c.Live); ok && other != in.Instance {
+	if other, ok := in.tracker(d.Unstructured, c.Live); ok && other != in.Instance {
 		c.SharedWith = other
 		warnings = append(warnings, Warning{v1alpha1.ConditionSharedResource, fmt.Sprintf("%s is part of application %s too; the two will overwrite each other", key, other)})
 	}
-	if !suspect {
+	if in.same(w, key, d.Unstructured, c.Live) {
 		return c, warnings
 	}
-	var all []Difference
-	if c.Predicted != nil {
-		all = diff(c.Live, c.Predicted)
-	} else {
-		all = diffDesired(c.Live, c.Desired)
+	all, admission, want := in.explained(w, &c, d.Unstructured)
+	ig := in.ignoring(want, c.Live)
+	for _, err := range ig.errs {
+		warnings = append(warnings, Warning{v1alpha1.ConditionUnsupportedFeatures, fmt.Sprintf("%s: %v", key, err)})
 	}
-	rules := in.rulesFor(c.Desired)
-	for _, x := range all {
-		x.explain(c.Live, in.Manager)
-		if why := rules.ignores(x, c.Live); why != "" {
-			x.Why = why
-			c.Ignored = append(c.Ignored, x)
-			continue
-		}
-		c.Differences = append(c.Differences, x)
+	c.Differences, c.Ignored = ig.split(all)
+	if in.Options.RespectIgnoreDifferences {
+		_, taken := ig.split(in.differences(w, key, d.Unstructured, c.Live))
+		c.Desired = respect(c.Desired, c.Live, taken)
 	}
+	for i := range c.Differences {
+		c.Differences[i].explain(c.Live, in.Manager)
+	}
+	for i := range c.Ignored {
+		c.Ignored[i].explain(c.Live, in.Manager)
+	}
+	c.Ignored = append(c.Ignored, admission...)
 	if isSecret(key) {
-		maskAll(c.Differences)
-		maskAll(c.Ignored)
-	}
-	if c.Predicted == nil && lost(c.Desired, c.Live, in.Manager) {
-		c.Differences = append(c.Differences, Difference{Why: "an earlier sync set fields that the source no longer has"})
+		maskAll(c.Differences, c.masked)
+		maskAll(c.Ignored, c.masked)
 	}
 	if len(c.Differences) > 0 {
 		c.Action = Update
 	}
-	if in.Options.RespectIgnoreDifferences {
-		respect(c.Desired, c.Live, c.Ignored)
-	}
 	return c, warnings
+}
+
+// explained returns the differences of an object that is not as desired, and
+// the object that live was compared with.
+func (in Input) explained(w *walk, c *Change, desired *unstructured.Unstructured) (all, admission []Difference, want *unstructured.Unstructured) {
+	if c.Predicted != nil {
+		v, _ := annotation(desired, v1alpha1.AnnotationCompareOptions)
+		options := CompareOptionsOf(v, in.Policy)
+		all = diff(c.Live, c.Predicted, in.Policy.statusCounts(c.Key))
+		if !options.IncludeMutationWebhook {
+			all, admission = withoutAdmission(all, desired, c.Live, c.Predicted, in.Manager)
+		}
+		if options.ServerSideDiff || !strings.Contains(v, "ServerSideDiff=false") {
+			return all, admission, c.Predicted
+		}
+	}
+	return in.differences(w, c.Key, desired, c.Live), nil, c.Desired
+}
+
+// tracker returns the application that the live object says it is part of. It
+// is mostly the one that desired names.
+func (in Input) tracker(desired, live *unstructured.Unstructured) (string, bool) {
+	have, ok := annotation(live, v1alpha1.AnnotationTrackingID)
+	if !ok {
+		return "", false
+	}
+	if want, _ := annotation(desired, v1alpha1.AnnotationTrackingID); want == have && in.Instance != "" && strings.HasPrefix(strings.TrimPrefix(have, in.Instance), ":") {
+		return in.Instance, true
+	}
+	return render.Tracked(live)
 }
 
 // leftover is the change for a live object that is not desired, if it is ours.
@@ -252,11 +320,12 @@ func (in Input) leftover(key Key, live *unstructured.Unstructured) (Change, bool
 	if !ok || instance != in.Instance || isHook(live) {
 		return Change{}, false
 	}
-	c := Change{Key: key, Version: live.GroupVersionKind().Version, Action: Prune, Live: live}
+	c := Change{Key: key, Version: live.GroupVersionKind().Version, Action: Prune, Live: live, masked: in.Policy.masked()}
 	c.Options, _ = objectOptions(live, in.Options)
 	c.Wave, _ = wave(live, nil)
 	c.Differences = []Difference{{Why: "the object is no longer in the source"}}
-	c.Extraneous = slices.Contains(splitOptions(live.GetAnnotations()[v1alpha1.AnnotationCompareOptions]), "IgnoreExtraneous")
+	v, _ := annotation(live, v1alpha1.AnnotationCompareOptions)
+	c.Extraneous = CompareOptionsOf(v, in.Policy).IgnoreExtraneous
 	switch {
 	case live.GetDeletionTimestamp() != nil:
 		c.Kept = "it is being deleted already"
@@ -266,23 +335,6 @@ func (in Input) leftover(key Key, live *unstructured.Unstructured) (Change, bool
 		c.Kept = "Prune=confirm is set: delete it by hand"
 	}
 	return c, true
-}
-
-// Normalize returns a copy of a desired object as the server would take it:
-// without status and the fields that only the server sets, and with the
-// stringData of a Secret in its data.
-func Normalize(o *unstructured.Unstructured) *unstructured.Unstructured {
-	out := o.DeepCopy()
-	delete(out.Object, "status")
-	if md, ok := out.Object["metadata"].(map[string]any); ok {
-		for _, f := range []string{"managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"} {
-			delete(md, f)
-		}
-	}
-	if isSecret(KeyOf(out)) {
-		mergeStringData(out)
-	}
-	return out
 }
 
 func isSecret(k Key) bool { return k.Group == "" && k.Kind == "Secret" }

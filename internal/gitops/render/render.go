@@ -15,17 +15,11 @@ package render
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-	"sigs.k8s.io/yaml"
-
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/directory"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/kustomize"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
@@ -113,93 +107,14 @@ func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (
 		return res, err
 	}
 	switch res.Tool {
+	case ToolHelm:
+		err = &manifest.Error{Message: "spec.source: Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
 	case ToolKustomize:
-		res.Objects, res.Warnings, err = r.kustomize.Render(ctx, tree, dir, res.Source.Kustomize, environment(tree, req))
+		res.Objects, res.Warnings, err = r.kustomize.Render(ctx, tree, dir, res.Source.Kustomize, buildEnvironment(tree, req))
 	default:
-		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory)
+		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory, buildEnvironment(tree, req))
 	}
 	return res, err
-}
-
-// detect chooses the tool: what the source says, else Chart.yaml, else a
-// kustomization, else plain files.
-func detect(ctx context.Context, tree *source.Tree, dir string, src v1alpha1.ApplicationSource) (Tool, error) {
-	switch {
-	case src.Chart != "" || src.Helm != nil:
-		return ToolHelm, &manifest.Error{Message: "spec.source: Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
-	case src.Plugin != nil:
-		return ToolPlugin, &manifest.Error{Message: "spec.source.plugin: config management plugins are not run", Hint: "Commit the rendered manifests and let the source point to them."}
-	case src.Kustomize != nil:
-		return ToolKustomize, nil
-	case src.Directory != nil:
-		if len(src.Directory.Jsonnet.ExtVars)+len(src.Directory.Jsonnet.TLAs)+len(src.Directory.Jsonnet.Libs) > 0 {
-			return ToolDirectory, &manifest.Error{Message: "spec.source.directory.jsonnet: Jsonnet is not rendered yet", Hint: "Commit the rendered YAML."}
-		}
-		return ToolDirectory, nil
-	}
-	for _, name := range append([]string{"Chart.yaml"}, kustomize.Names...) {
-		p := path.Join(dir, name)
-		_, kind, err := tree.Stat(ctx, p)
-		if err != nil {
-			return "", &manifest.Error{File: p, Message: err.Error(), Err: err}
-		}
-		if kind != source.File {
-			continue
-		}
-		if name == "Chart.yaml" {
-			return ToolHelm, &manifest.Error{File: p, Line: 1, Message: "this is a Helm chart; Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
-		}
-		return ToolKustomize, nil
-	}
-	return ToolDirectory, nil
-}
-
-// override merges .argocd-source.yaml and .argocd-source-<app>.yaml into the
-// source. They may set tool parameters only.
-func override(ctx context.Context, tree *source.Tree, dir string, req Request) (v1alpha1.ApplicationSource, error) {
-	src := req.Source
-	for _, name := range []string{".argocd-source.yaml", ".argocd-source-" + req.App + ".yaml"} {
-		p := path.Join(dir, name)
-		data, err := tree.ReadFile(ctx, p)
-		if errors.Is(err, git.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return src, err
-		}
-		fail := func(err error) (v1alpha1.ApplicationSource, error) {
-			return req.Source, &manifest.Error{File: p, Line: 1, Message: err.Error(), Err: err}
-		}
-		patch, err := yaml.YAMLToJSON(data)
-		if err != nil {
-			return fail(err)
-		}
-		have, err := json.Marshal(src)
-		if err != nil {
-			return fail(err)
-		}
-		merged, err := jsonpatch.MergePatch(have, patch)
-		if err != nil {
-			return fail(err)
-		}
-		var next v1alpha1.ApplicationSource
-		if err := json.Unmarshal(merged, &next); err != nil {
-			return fail(err)
-		}
-		next.RepoURL, next.Path, next.TargetRevision, next.Chart, next.Ref = src.RepoURL, src.Path, src.TargetRevision, src.Chart, src.Ref
-		src = next
-	}
-	return src, nil
-}
-
-// environment is what Argo CD calls the build environment.
-func environment(tree *source.Tree, req Request) map[string]string {
-	rev := tree.Commit()
-	return map[string]string{
-		"ARGOCD_APP_NAME": req.App, "ARGOCD_APP_NAMESPACE": req.Namespace, "ARGOCD_APP_PROJECT_NAME": req.Project,
-		"ARGOCD_APP_REVISION": rev, "ARGOCD_APP_REVISION_SHORT": rev[:min(7, len(rev))], "ARGOCD_APP_REVISION_SHORT_8": rev[:min(8, len(rev))],
-		"ARGOCD_APP_SOURCE_PATH": req.Source.Path, "ARGOCD_APP_SOURCE_REPO_URL": req.Source.RepoURL, "ARGOCD_APP_SOURCE_TARGET_REVISION": req.Source.TargetRevision,
-	}
 }
 
 // Files is the number of files among inputs, for people.

@@ -153,7 +153,7 @@ func TestInputsAreWhatWasRead(t *testing.T) {
 	}
 	for p, want := range map[string]bool{
 		"overlay/kustomization.yaml": true, "base/kustomization.yaml": true, "base/a.yaml": true,
-		"base/unused.yaml": false, "other/b.yaml": false, "overlay/Chart.yaml": true, "base/new.yaml": false,
+		"base/unused.yaml": false, "other/b.yaml": false, "overlay/kustomization.yml": true, "overlay/Chart.yaml": false, "base/new.yaml": false,
 	} {
 		if _, got := res.Inputs.Affected([]string{p}); got != want {
 			t.Errorf("a change of %s affects the application: %v; want %v", p, got, want)

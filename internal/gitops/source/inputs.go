@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path"
-	"sync"
 
 	"github.com/lockstep-gitops/lockstep/internal/git"
 )
@@ -73,7 +72,7 @@ func (t *Tree) identity(ctx context.Context, p string) (string, error) {
 	if l.err != nil {
 		return "", l.err
 	}
-	e, ok := l.entries[name]
+	e, ok := find(l.entries, name)
 	switch {
 	case !ok:
 		return absentID, nil
@@ -82,71 +81,4 @@ func (t *Tree) identity(ctx context.Context, p string) (string, error) {
 		return listingID(l), l.err
 	}
 	return e.ID, nil
-}
-
-// Index finds the readers of a path. The zero value is not usable; see
-// [NewIndex]. It is safe for concurrent use.
-type Index struct {
-	mu      sync.Mutex
-	byPath  map[string]map[string]bool // path → reader
-	readers map[string]Inputs
-}
-
-// NewIndex returns an empty index. One index covers one repository.
-func NewIndex() *Index {
-	return &Index{byPath: map[string]map[string]bool{}, readers: map[string]Inputs{}}
-}
-
-// Set replaces the inputs of reader; nil removes it.
-func (x *Index) Set(reader string, in Inputs) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for p := range x.readers[reader] {
-		delete(x.byPath[p], reader)
-		if len(x.byPath[p]) == 0 {
-			delete(x.byPath, p)
-		}
-	}
-	delete(x.readers, reader)
-	if in == nil {
-		return
-	}
-	x.readers[reader] = in
-	for p := range in {
-		if x.byPath[p] == nil {
-			x.byPath[p] = map[string]bool{}
-		}
-		x.byPath[p][reader] = true
-	}
-}
-
-// Readers returns who may be affected by the changed paths, each with one of
-// the paths that affect it. The cost follows the change, not the readers.
-func (x *Index) Readers(changed []string) map[string]string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	out := map[string]string{}
-	seen := map[string]bool{}
-	add := func(at, because string) {
-		if seen[at] {
-			return
-		}
-		seen[at] = true
-		for r := range x.byPath[at] {
-			if _, ok := out[r]; !ok {
-				out[r] = because
-			}
-		}
-	}
-	for _, p := range changed {
-		add(p, p)
-		for dir := path.Dir(p); ; dir = path.Dir(dir) {
-			if dir == "." {
-				add("", p)
-				break
-			}
-			add(dir, p)
-		}
-	}
-	return out
 }

@@ -36,59 +36,12 @@ const (
 	maxDepth = 128 // components of one path
 )
 
-// Resolve returns the commit that targetRevision names: a branch, tag, SHA or
-// HEAD (which "" means too).
-func Resolve(ctx context.Context, repo *git.Repository, targetRevision string) (string, error) {
-	if targetRevision == "" {
-		targetRevision = "HEAD"
-	}
-	id, err := repo.Resolve(ctx, targetRevision)
-	if err != nil {
-		return "", fmt.Errorf("targetRevision %s: %w", targetRevision, err)
-	}
-	return id, nil
-}
-
-// Tracks reports whether a push to ref (full name) can move targetRevision.
-// head is the branch that HEAD names, "refs/heads/main".
-func Tracks(targetRevision, ref, head string) bool {
-	switch targetRevision {
-	case "", "HEAD":
-		return head == "" || ref == head
-	case ref:
-		return true
-	}
-	return ref == "refs/heads/"+targetRevision || ref == "refs/tags/"+targetRevision
-}
-
-// Files is what a tree shows: a commit, or the content of an archive.
-type Files interface {
-	// ReadDir lists a directory, "" for the root, or returns git.ErrNotFound.
-	ReadDir(ctx context.Context, dir string) ([]git.Entry, error)
-	// Object returns the content of an entry by its id.
-	Object(ctx context.Context, id string) ([]byte, error)
-}
-
-// commitFiles are the files of one commit.
-type commitFiles struct {
-	repo   *git.Repository
-	commit string
-}
-
-func (c commitFiles) ReadDir(ctx context.Context, dir string) ([]git.Entry, error) {
-	return c.repo.ReadDir(ctx, c.commit, dir)
-}
-
-func (c commitFiles) Object(ctx context.Context, id string) ([]byte, error) {
-	o, err := c.repo.Object(ctx, id)
-	return o.Data, err
-}
-
 // Tree is one commit's files, or those of a chart or artifact. It records what
 // is read through it. It is safe for concurrent use.
 type Tree struct {
-	files  Files
-	commit string
+	files   Files
+	mounter Mounter // nil when submodules are not shown
+	commit  string
 
 	mu     sync.Mutex
 	dirs   map[string]listing
@@ -96,19 +49,20 @@ type Tree struct {
 }
 
 type listing struct {
-	entries map[string]git.Entry
+	entries []git.Entry // sorted by name, shared
 	err     error
 }
 
 // NewTree returns the view of commit, a full object id.
 func NewTree(repo *git.Repository, commit string) *Tree {
-	return NewTreeOf(commitFiles{repo, commit}, commit)
+	return NewTreeOf(CommitFiles(repo, commit), commit)
 }
 
 // NewTreeOf returns the view of files; revision names their state: the version
 // of a chart, the digest of an artifact.
 func NewTreeOf(files Files, revision string) *Tree {
-	return &Tree{files: files, commit: revision, dirs: map[string]listing{}, inputs: Inputs{}}
+	mounter, _ := files.(Mounter)
+	return &Tree{files: files, mounter: mounter, commit: revision, dirs: map[string]listing{}, inputs: Inputs{}}
 }
 
 // Commit is the object id, version or digest that the tree shows.
@@ -146,7 +100,7 @@ func (t *Tree) Stat(ctx context.Context, p string) (string, Kind, error) {
 	if err != nil {
 		return "", Absent, err
 	}
-	if e.Kind == git.KindTree {
+	if t.isDir(real, e) {
 		return real, Dir, nil
 	}
 	if e.Kind == git.KindBlob {
@@ -192,28 +146,59 @@ func (t *Tree) ReadDir(ctx context.Context, p string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Kind != git.KindTree {
+	if !t.isDir(real, e) {
+		if e.Kind == git.KindCommit {
+			return nil, fmt.Errorf("%s is a submodule, and submodules are not shown: %w", p, git.ErrNotFound)
+		}
 		return nil, fmt.Errorf("%s is not a directory: %w", p, git.ErrNotFound)
 	}
 	l := t.list(ctx, real)
 	if l.err != nil {
 		return nil, l.err
 	}
-	t.record(real, listingID(l))
+	if e.Kind != git.KindCommit { // of a submodule, the commit is the input
+		t.record(real, listingID(l))
+	}
 	out := make([]Entry, 0, len(l.entries))
-	for name, e := range l.entries {
-		entry := Entry{Name: name, Dir: e.Kind == git.KindTree}
+	for _, e := range l.entries {
+		at := path.Join(real, e.Name)
+		entry := Entry{Name: e.Name, Dir: t.isDir(at, e)}
 		if e.Symlink() {
-			_, target, err := t.walk(ctx, path.Join(real, name))
+			target, found, err := t.walk(ctx, at)
 			if err != nil && !errors.Is(err, git.ErrNotFound) {
 				return nil, err
 			}
-			entry.Dir = err == nil && target.Kind == git.KindTree
+			entry.Dir = err == nil && t.isDir(target, found)
 		}
 		out = append(out, entry)
 	}
-	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// isDir reports whether the entry at p can be listed: a directory, or a
+// submodule that is shown.
+func (t *Tree) isDir(p string, e git.Entry) bool {
+	if e.Kind != git.KindCommit || t.mounter == nil {
+		return e.Kind == git.KindTree
+	}
+	_, ok := t.mounter.Mounted(p)
+	return ok
+}
+
+// enter records that something below the submodule at p is read: its commit,
+// and the file that says where it comes from.
+func (t *Tree) enter(ctx context.Context, p string, e git.Entry) error {
+	file, ok := t.mounter.Mounted(p)
+	if !ok {
+		return nil
+	}
+	t.record(p, e.ID)
+	id, err := t.identity(ctx, file)
+	if err != nil {
+		return err
+	}
+	t.record(file, id)
+	return nil
 }
 
 func (t *Tree) record(p, id string) {
@@ -248,7 +233,7 @@ func (t *Tree) walk(ctx context.Context, p string) (string, git.Entry, error) {
 			cur = git.Entry{Kind: git.KindTree}
 			continue
 		}
-		if cur.Kind != git.KindTree {
+		if !t.isDir(done, cur) {
 			return done, git.Entry{}, fmt.Errorf("%s: %w", p, git.ErrNotFound)
 		}
 		l := t.list(ctx, done)
@@ -256,9 +241,14 @@ func (t *Tree) walk(ctx context.Context, p string) (string, git.Entry, error) {
 			return "", git.Entry{}, l.err
 		}
 		at := path.Join(done, name)
-		e, ok := l.entries[name]
+		e, ok := find(l.entries, name)
 		if !ok {
 			return at, git.Entry{}, fmt.Errorf("%s: %w", p, git.ErrNotFound)
+		}
+		if e.Kind == git.KindCommit && t.mounter != nil {
+			if err := t.enter(ctx, at, e); err != nil {
+				return "", git.Entry{}, err
+			}
 		}
 		if !e.Symlink() {
 			done, cur = at, e
@@ -321,10 +311,7 @@ func (t *Tree) list(ctx context.Context, dir string) listing {
 	if err != nil {
 		return listing{err: err}
 	}
-	l.entries = make(map[string]git.Entry, len(entries))
-	for _, e := range entries {
-		l.entries[e.Name] = e
-	}
+	l.entries = sorted(entries)
 	t.mu.Lock()
 	t.dirs[dir] = l
 	t.mu.Unlock()
@@ -333,8 +320,8 @@ func (t *Tree) list(ctx context.Context, dir string) listing {
 
 func listingID(l listing) string {
 	names := make([]string, 0, len(l.entries))
-	for name, e := range l.entries {
-		names = append(names, string(e.Kind)+" "+name)
+	for _, e := range l.entries {
+		names = append(names, string(e.Kind)+" "+e.Name)
 	}
 	slices.Sort(names)
 	sum := sha256.Sum256([]byte(strings.Join(names, "\x00")))

@@ -43,9 +43,15 @@ type Warning struct {
 	File    string
 	Line    int
 	Message string
+	LeftOut bool // the document is no Kubernetes object and gives none
 }
 
-func (w Warning) String() string { return fmt.Sprintf("%s:%d: %s", w.File, w.Line, w.Message) }
+func (w Warning) String() string {
+	if w.Line == 0 {
+		return w.File + ": " + w.Message
+	}
+	return fmt.Sprintf("%s:%d: %s", w.File, w.Line, w.Message)
+}
 
 // Error is bad input: what, where, and what to try.
 type Error struct {
@@ -74,7 +80,8 @@ const (
 )
 
 // Parse reads every object of a file. JSON is read as the YAML it is, except
-// for files named *.json, which may hold several values after another.
+// for files named *.json, which hold one value. A document with neither
+// apiVersion nor kind gives a warning that says LeftOut.
 func Parse(file string, data []byte) ([]Object, []Warning, error) {
 	if strings.HasSuffix(file, ".json") {
 		return parseJSON(file, data)
@@ -94,7 +101,7 @@ func Parse(file string, data []byte) ([]Object, []Warning, error) {
 				line, msg = position(looseErr, d.line)
 				return nil, nil, &Error{File: file, Line: line, Message: msg, Hint: yamlHint(msg), Err: looseErr}
 			}
-			warnings = append(warnings, Warning{file, line, msg + "; the last one counts"})
+			warnings = append(warnings, Warning{File: file, Line: line, Message: msg + "; the last one counts"})
 			raw = loose
 		}
 		objs, warns, err := decode(file, d.line, raw, 0)
@@ -108,37 +115,37 @@ func Parse(file string, data []byte) ([]Object, []Warning, error) {
 }
 
 func parseJSON(file string, data []byte) ([]Object, []Warning, error) {
-	var objects []Object
-	var warnings []Warning
 	dec := json.NewDecoder(bytes.NewReader(data))
-	for {
-		var raw json.RawMessage
-		start := lineAt(data, dec.InputOffset())
-		err := dec.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			return objects, warnings, nil
-		}
-		if err != nil {
-			offset := dec.InputOffset()
-			var syntax *json.SyntaxError
-			if errors.As(err, &syntax) {
-				offset = syntax.Offset
-			}
-			return nil, nil, &Error{File: file, Line: lineAt(data, offset), Message: "not JSON: " + err.Error(), Err: err}
-		}
-		objs, warns, err := decode(file, start, raw, 0)
-		if err != nil {
-			return nil, nil, err
-		}
-		objects, warnings = append(objects, objs...), append(warnings, warns...)
+	var raw json.RawMessage
+	err := dec.Decode(&raw)
+	if errors.Is(err, io.EOF) {
+		return nil, nil, nil
 	}
+	if err != nil {
+		offset := dec.InputOffset()
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			offset = syntax.Offset
+		}
+		return nil, nil, &Error{File: file, Line: lineAt(data, offset), Message: "not JSON: " + err.Error(), Err: err}
+	}
+	if rest := bytes.TrimSpace(data[dec.InputOffset():]); len(rest) > 0 {
+		return nil, nil, &Error{File: file, Line: lineAt(data, int64(len(data)-len(rest))), Message: "a JSON file holds one object, and there is more after it", Hint: "Put the objects into the items of a List, or into files of their own."}
+	}
+	start := len(data) - len(bytes.TrimLeft(data, " \t\r\n"))
+	return decode(file, lineAt(data, int64(start)), raw, 0)
 }
 
 func lineAt(data []byte, offset int64) int {
 	return 1 + bytes.Count(data[:min(int(offset), len(data))], []byte("\n"))
 }
 
-// decode turns one JSON document into objects; a List gives its items.
+// Decode turns one JSON document into objects; a list gives its items. line is
+// where the document starts, from 1, or 0 when that is not known.
+func Decode(file string, line int, raw []byte) ([]Object, []Warning, error) {
+	return decode(file, line, raw, 0)
+}
+
 func decode(file string, line int, raw []byte, depth int) ([]Object, []Warning, error) {
 	fail := func(msg, hint string) ([]Object, []Warning, error) {
 		return nil, nil, &Error{File: file, Line: line, Message: msg, Hint: hint}
@@ -157,14 +164,19 @@ func decode(file string, line int, raw []byte, depth int) ([]Object, []Warning, 
 	apiVersion, _ := m["apiVersion"].(string)
 	kind, _ := m["kind"].(string)
 	if apiVersion == "" && kind == "" {
-		return nil, []Warning{{file, line, "has neither apiVersion nor kind and is left out"}}, nil
+		return nil, []Warning{{File: file, Line: line, Message: "has neither apiVersion nor kind and is left out", LeftOut: true}}, nil
 	}
 	if apiVersion == "" || kind == "" {
 		return fail("is not a Kubernetes object: apiVersion or kind is missing", "Both are required.")
 	}
 	o := &unstructured.Unstructured{Object: m}
-	if items, isList := m["items"].([]any); isList && strings.HasSuffix(kind, "List") {
-		return decodeItems(file, line, items, depth)
+	if items, has := m["items"]; has {
+		if list, isList := items.([]any); isList {
+			return decodeItems(file, line, list, depth)
+		}
+		if items == nil && m["spec"] == nil && m["status"] == nil {
+			return nil, nil, nil // a list of nothing
+		}
 	}
 	if md, has := m["metadata"]; has {
 		if _, ok := md.(map[string]any); !ok {
