@@ -80,7 +80,8 @@ type Controller struct {
 	queue    workqueue.TypedRateLimitingInterface[string] // "namespace/name"
 	ready    chan struct{}
 	active   chan struct{} // one token per sync that is not waiting
-	outbox   chan journal.Event
+	outbox   chan outgoing
+	silent   chan struct{} // closed when nobody reads the outbox any more
 
 	mu         sync.Mutex
 	states     map[string]*state
@@ -99,7 +100,7 @@ const maxActive = 128
 // New returns a controller that has started nothing.
 func New(cfg Config, deps Deps) (*Controller, error) {
 	c := &Controller{
-		Config: cfg, Deps: deps, ready: make(chan struct{}), active: make(chan struct{}, maxActive), outbox: make(chan journal.Event, 4096),
+		Config: cfg, Deps: deps, ready: make(chan struct{}), active: make(chan struct{}, maxActive), outbox: make(chan outgoing, 4096), silent: make(chan struct{}),
 		states: map[string]*state{}, repos: map[string]*repository{}, unresolved: map[string]bool{}, dependents: map[string]map[string]bool{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](200*time.Millisecond, 2*time.Minute)),
 	}
@@ -151,14 +152,16 @@ func (c *Controller) Run(ctx context.Context) error {
 		return err
 	}
 	var wg, writer sync.WaitGroup
-	writer.Go(c.writeEvents)
+	ended := make(chan struct{})
+	writer.Go(func() { c.writeEvents(ended) })
 	defer func() {
 		cancel()
 		c.queue.ShutDown()
 		wg.Wait()
 		c.ops.Wait()
-		close(c.outbox)
+		close(ended)
 		writer.Wait()
+		close(c.silent)
 	}()
 	wg.Go(func() { c.projects.RunWithContext(ctx) })
 	wg.Go(func() { c.apps.RunWithContext(ctx) })

@@ -31,7 +31,10 @@ func (c *Controller) tell(key, repo, commit string, e journal.Event) {
 	if len(e.Message) > maxMessage {
 		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
 	}
-	c.outbox <- e
+	select {
+	case c.outbox <- outgoing{event: e}:
+	case <-c.silent: // after Run
+	}
 }
 
 func withData(data map[string]string, key, value string) map[string]string {
@@ -47,19 +50,70 @@ const (
 	eventTimeout = 10 * time.Second
 )
 
-// writeEvents writes what tell leaves until the outbox is closed. The journal
-// is not worth failing a sync for, so its errors are logged.
-func (c *Controller) writeEvents() {
-	for e := range c.outbox {
-		batch := []journal.Event{e}
+// outgoing is an event on its way to the journal, or a question whether those
+// before it have arrived.
+type outgoing struct {
+	event   journal.Event
+	arrived chan<- struct{}
+}
+
+// Flush returns when every event told so far is in the journal, or with the
+// error of ctx.
+func (c *Controller) Flush(ctx context.Context) error {
+	arrived := make(chan struct{})
+	select {
+	case c.outbox <- outgoing{arrived: arrived}:
+	case <-c.silent:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("flush events: %w", context.Cause(ctx))
+	}
+	select {
+	case <-arrived:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("flush events: %w", context.Cause(ctx))
+	}
+}
+
+// writeEvents writes what tell leaves, until ended and nothing is left. The
+// journal is not worth failing a sync for, so its errors are logged.
+func (c *Controller) writeEvents(ended <-chan struct{}) {
+	for {
+		var batch []outgoing
+		select {
+		case first := <-c.outbox:
+			batch = append(batch, first)
+		case <-ended:
+			if len(c.outbox) == 0 {
+				return
+			}
+		}
 		for len(batch) < eventBatch && len(c.outbox) > 0 {
 			batch = append(batch, <-c.outbox)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
-		if _, err := c.Journal.AppendAll(ctx, batch); err != nil {
-			c.Log.Error("write to the journal", "events", len(batch), "error", err)
+		c.write(batch)
+	}
+}
+
+func (c *Controller) write(batch []outgoing) {
+	var events []journal.Event
+	for _, o := range batch {
+		if o.arrived == nil {
+			events = append(events, o.event)
 		}
-		cancel()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+	defer cancel()
+	if len(events) > 0 {
+		if _, err := c.Journal.AppendAll(ctx, events); err != nil {
+			c.Log.Error("write to the journal", "events", len(events), "error", err)
+		}
+	}
+	for _, o := range batch {
+		if o.arrived != nil {
+			close(o.arrived)
+		}
 	}
 }
 
@@ -166,7 +220,7 @@ func (p *pass) announceDrift(commit string, pl *plan.Plan) {
 func driftOf(pl *plan.Plan) string {
 	var parts []string
 	for _, ch := range pl.Changes {
-		if ch.InSync() {
+		if ch.InSync() || ch.Action == plan.Prune && ch.Kept != "" {
 			continue
 		}
 		if len(parts) == 5 {

@@ -18,7 +18,8 @@ type pass struct {
 	*Controller
 	key     string
 	st      *state
-	app     v1alpha1.Application // its fields are shared: replaced, never changed in place
+	app     v1alpha1.Application        // its fields are shared: replaced, never changed in place
+	was     *v1alpha1.ApplicationStatus // as read
 	cluster *Cluster
 	hold    *hold
 	sources []*v1alpha1.ApplicationSource // that count: those of the hold, if there is one
@@ -50,7 +51,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if app == nil {
 		return nil
 	}
-	p := &pass{Controller: c, key: key, st: st, app: *app, annotate: map[string]any{}}
+	p := &pass{Controller: c, key: key, st: st, app: *app, was: &app.Status, annotate: map[string]any{}}
 	defer st.notify()
 	if p.app.DeletionTimestamp != nil {
 		return p.finalize(ctx)

@@ -157,7 +157,7 @@ func conditionsSince(next, old []v1alpha1.Condition, now metav1.Time) []v1alpha1
 
 // patch writes only what differs, and nothing when nothing does.
 func (p *pass) patch(ctx context.Context, status *v1alpha1.ApplicationStatus, now metav1.Time) error {
-	old, err := json.Marshal(map[string]any{"status": &p.app.Status})
+	old, err := json.Marshal(map[string]any{"status": p.was})
 	if err != nil {
 		return fmt.Errorf("encode the status: %w", err)
 	}

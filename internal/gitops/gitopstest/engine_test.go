@@ -347,9 +347,12 @@ func unaffected(t *testing.T, w *World) {
 	second := r.Push(map[string]string{"two/a.yaml": configMap("a", "2")})
 	w.Wait("two", "the change", Synced(second))
 	w.Wait("one", "the commit to be noted", func(v application.View) bool { return v.Commit == second })
-	w.Eventually("the skipped event", func() bool { return len(w.Events(second, journal.StageRender, "argocd/one")) > 0 })
-	if e := w.Events(second, journal.StageRender, "argocd/one"); len(e) != 1 || e[0].Status != journal.StatusSkipped {
+	w.Eventually("the skipped event", func() bool { return len(w.Events(second, journal.StageRender, "other applications")) > 0 })
+	if e := w.Events(second, journal.StageRender, "other applications"); len(e) != 1 || e[0].Status != journal.StatusSkipped || !strings.Contains(e[0].Message, "1 application that follows the branch and reads none of 1 changed file") {
 		t.Errorf("render lane: %+v", e)
+	}
+	if e := w.Events(second, journal.StageRender, "argocd/one"); len(e) != 0 {
+		t.Errorf("the unaffected application was told of: %+v", e)
 	}
 	if got := w.Get(v1alpha1.ApplicationResource, "argocd", "one").GetResourceVersion(); got != before {
 		t.Error("the unaffected application was written")

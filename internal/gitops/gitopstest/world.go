@@ -273,6 +273,11 @@ func (w *World) Eventually(what string, cond func() bool) {
 // Events returns the events of a stage at a commit, as "status message".
 func (w *World) Events(commit string, stage journal.Stage, app string) []journal.Event {
 	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	if err := w.Engine.Applications().Flush(ctx); err != nil {
+		w.T.Fatal(err)
+	}
 	events, err := w.Journal.Events(context.Background(), journal.Query{Commit: commit, Stages: []journal.Stage{stage}, Subject: app})
 	if err != nil {
 		w.T.Fatal(err)
