@@ -71,6 +71,8 @@ func (c *Controller) Flush(ctx context.Context) error {
 	select {
 	case <-arrived:
 		return nil
+	case <-c.silent:
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("flush events: %w", context.Cause(ctx))
 	}
