@@ -95,8 +95,13 @@ func (r *Renderer) Warm() error { return r.kustomize.Warm() }
 // Render produces the objects of one source. The Inputs of the result are
 // complete even when err is not nil, so that a fix of the input is noticed.
 func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (res Result, err error) {
-	defer func() { res.Inputs = tree.Inputs() }()
 	dir := path.Clean("/" + req.Source.Path)[1:]
+	defer func() {
+		if err != nil { // what would have been read is not known: any file beside it may be the fix
+			_, _ = tree.ReadDir(ctx, dir)
+		}
+		res.Inputs = tree.Inputs()
+	}()
 	if strings.HasPrefix(path.Clean(req.Source.Path), "..") || strings.HasPrefix(req.Source.Path, "/") {
 		return res, &manifest.Error{Message: fmt.Sprintf("spec.source.path %q %s", req.Source.Path, source.ErrEscapes), Hint: "Write the path relative to the root of the repository."}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,38 +41,8 @@ func TestGolden(t *testing.T) {
 	r := New()
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tree := rendertest.Files{}
-			elsewhere := remote{}
-			req := Request{App: "app", Namespace: "ns", Project: "default"}
-			want := -1
-			for i, f := range archive.Files {
-				kind, name, _ := strings.Cut(f.Name, " ")
-				switch {
-				case f.Name == "source.yaml":
-					err = yaml.UnmarshalStrict(f.Data, &req.Source)
-				case f.Name == "request.yaml":
-					err = yaml.UnmarshalStrict(f.Data, &req)
-				case f.Name == "want":
-					want = i
-				case kind == "repo" || kind == "url":
-					elsewhere[name] = string(f.Data)
-				default:
-					tree[f.Name] = strings.ReplaceAll(string(f.Data), "\\t", "\t")
-					if strings.HasPrefix(tree[f.Name], "-> ") {
-						tree[f.Name] = strings.TrimSpace(tree[f.Name])
-					}
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			if len(elsewhere) > 0 {
-				req.Remote = elsewhere
-			}
+			archive, tree, req := golden(t, file)
+			want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
 			got := outcomeOf(t, r, tree.Tree(), req)
 			if *update {
 				archive.Files[want].Data = []byte(got)
@@ -85,6 +56,42 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// golden reads one file of testdata.
+func golden(t *testing.T, file string) (*txtar.Archive, rendertest.Files, Request) {
+	t.Helper()
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := rendertest.Files{}
+	elsewhere := remote{}
+	req := Request{App: "app", Namespace: "ns", Project: "default"}
+	for _, f := range archive.Files {
+		kind, name, _ := strings.Cut(f.Name, " ")
+		switch {
+		case f.Name == "source.yaml":
+			err = yaml.UnmarshalStrict(f.Data, &req.Source)
+		case f.Name == "request.yaml":
+			err = yaml.UnmarshalStrict(f.Data, &req)
+		case f.Name == "want":
+		case kind == "repo" || kind == "url":
+			elsewhere[name] = string(f.Data)
+		default:
+			tree[f.Name] = string(f.Data)
+			if strings.HasPrefix(tree[f.Name], "-> ") {
+				tree[f.Name] = strings.TrimSpace(tree[f.Name])
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(elsewhere) > 0 {
+		req.Remote = elsewhere
+	}
+	return archive, tree, req
 }
 
 // remote is what can be fetched, by "URL" or "URL@REF PATH".

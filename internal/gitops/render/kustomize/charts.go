@@ -3,6 +3,7 @@ package kustomize
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -19,7 +20,7 @@ import (
 
 // Charts renders the charts that a kustomization lists under helmCharts.
 type Charts interface {
-	Chart(ctx context.Context, tree *source.Tree, chart Chart) ([]manifest.Object, []manifest.Warning, error)
+	Chart(ctx context.Context, tree *source.Tree, chart Chart) (Result, error)
 }
 
 // Chart is one chart of a kustomization.
@@ -49,13 +50,13 @@ func inflaterOf(f *treeFS, req Request) inflater {
 		if len(c.APIVersions) == 0 {
 			c.APIVersions = req.APIVersions
 		}
-		objects, warnings, err := req.Charts.Chart(f.ctx, tree, c)
+		res, err := req.Charts.Chart(f.ctx, tree, c)
+		f.warnings, f.fetched = append(f.warnings, res.Warnings...), append(f.fetched, res.Fetched...)
 		if err != nil {
 			return nil, err
 		}
-		f.warnings = append(f.warnings, warnings...)
 		var out []byte
-		for _, o := range objects {
+		for _, o := range res.Objects {
 			data, err := k8syaml.Marshal(o.Object)
 			if err != nil {
 				return nil, err
@@ -99,7 +100,11 @@ func (c *checker) charts() error {
 		}
 		out, err := c.inflate(tree, chart)
 		if err != nil {
-			return fmt.Errorf("%s:%d: chart %s: %w", c.shown(c.file), line, h.Name, err)
+			var placed *manifest.Error
+			if errors.As(err, &placed) && placed.File != "" {
+				return err
+			}
+			return &manifest.Error{File: c.shown(c.file), Line: line, Message: fmt.Sprintf("chart %s: %v", h.Name, err), Err: err}
 		}
 		if h.SkipHooks {
 			if out, err = withoutHooks(out); err != nil {

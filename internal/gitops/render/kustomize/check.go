@@ -188,6 +188,9 @@ func (c *checker) path(key string, n *yaml.Node) error {
 	if kind == source.Absent {
 		return c.bad(n.Line, c.near(tree, p), "%s: %s does not exist in this commit", key, n.Value)
 	}
+	if at == "" {
+		c.named = append(c.named, p)
+	}
 	if kind == source.Dir && !slices.Contains(folderLists, key) {
 		return c.bad(n.Line, "Name a file.", "%s: %s is a directory", key, n.Value)
 	}

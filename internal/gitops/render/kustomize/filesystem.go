@@ -34,7 +34,8 @@ type treeFS struct {
 	failed    error             // first refusal; Kustomize would bury it
 	yaml      []string          // files read, for the search of a bad one
 	warnings  []manifest.Warning
-	namespace string // of the overrides, for the charts of folder root
+	named     []string // paths in tree that kustomizations name
+	namespace string   // of the overrides, for the charts of folder root
 	root      string
 	spaces    map[string]string // folder of a kustomization → namespace of who names it
 }
@@ -48,6 +49,19 @@ func (f *treeFS) refuse(err error) error {
 		f.failed = err
 	}
 	return err
+}
+
+// touch reads what kustomizations name, so that all of it is an input of a
+// build that failed before it got there.
+func (f *treeFS) touch() {
+	for _, p := range f.named {
+		if _, err := f.tree.ReadFile(f.ctx, p); err == nil {
+			continue
+		}
+		if _, err := f.tree.ReadDir(f.ctx, p); err != nil {
+			return // the context has ended, or the repository cannot be read
+		}
+	}
 }
 
 // stat resolves links. The returned path is absolute.

@@ -131,6 +131,7 @@ func render(ctx context.Context, tree *source.Tree, req Request, options buildOp
 			return Result{Objects: f.locate(objects), Fetched: f.fetched, Warnings: f.warnings}, nil
 		}
 	}
+	f.touch()
 	if f.failed != nil {
 		err = f.failed
 	}
@@ -196,6 +197,9 @@ func (f *treeFS) explain(dir string, err error) error {
 		}
 	}
 	e := &manifest.Error{Message: msg, Err: err}
+	if strings.Contains(msg, "is not in or below") {
+		e.Hint = "Kustomize reads files only at or below the kustomization that names them: move the file, make its folder a base, or set --load-restrictor LoadRestrictionsNone in kustomize.buildOptions."
+	}
 	if m := inFile.FindStringSubmatch(msg); m != nil {
 		e.File = path.Join(dir, m[1])
 	}

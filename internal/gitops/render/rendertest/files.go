@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/tools/txtar"
-
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
@@ -20,29 +18,22 @@ import (
 // Files maps paths to contents. "-> target" is a symbolic link.
 type Files map[string]string
 
-// Of returns the files of an archive.
-func Of(archive *txtar.Archive) Files {
-	f := Files{}
-	for _, file := range archive.Files {
-		f[file.Name] = string(file.Data)
-		if link, ok := strings.CutPrefix(string(file.Data), "-> "); ok {
-			f[file.Name] = "-> " + strings.TrimSpace(link)
-		}
-	}
-	return f
-}
-
 // Tree returns a tree of the files. Its commit is a digest of them.
 func (f Files) Tree() *source.Tree {
-	content := &content{dirs: map[string]map[string]git.Entry{"": {}}, blobs: map[string][]byte{}}
 	sum := sha1.New()
-	for name, data := range f {
-		content.add(name, data)
-	}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		sum.Write([]byte(name + "\x00" + f[name] + "\x00"))
 	}
-	return source.NewTreeOf(content, hex.EncodeToString(sum.Sum(nil)))
+	return f.TreeAt(hex.EncodeToString(sum.Sum(nil)))
+}
+
+// TreeAt returns a tree of the files as those of a commit.
+func (f Files) TreeAt(commit string) *source.Tree {
+	content := &content{dirs: map[string]map[string]git.Entry{"": {}}, blobs: map[string][]byte{}}
+	for name, data := range f {
+		content.add(name, data)
+	}
+	return source.NewTreeOf(content, commit)
 }
 
 type content struct {
