@@ -35,7 +35,7 @@ const (
 type chartLoader struct {
 	ctx      context.Context
 	tree     *source.Tree
-	dir      string // of the chart
+	dir      string           // of the chart
 	places   map[*byte]string // content → path, for people
 	lazy     map[*byte]string // placeholder → path of a file not read yet
 	files    int

@@ -67,7 +67,7 @@ func has(c *chart.Chart, name string) bool {
 // locked is the version of a dependency: that of Chart.lock, or the
 // constraint when there is no lock. A chart of the repository is what it is.
 func locked(c *chart.Chart, dep *chart.Dependency, file string) (string, error) {
-	if c.Lock == nil || strings.HasPrefix(dep.Repository, "file://") {
+	if c.Lock == nil || dep.Repository == "" || strings.HasPrefix(dep.Repository, "file://") {
 		return dep.Version, nil
 	}
 	for _, l := range c.Lock.Dependencies {

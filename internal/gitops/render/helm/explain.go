@@ -22,6 +22,8 @@ var (
 	calling   = regexp.MustCompile(`^error calling \w+: `)
 )
 
+const maxMessage = 4096 // bytes
+
 // explain turns an error of text/template into one with a place and without
 // the stack of calls.
 func (l *chartLoader) explain(all []unit, err error) error {
@@ -34,7 +36,8 @@ func (l *chartLoader) explain(all []unit, err error) error {
 		if _, ok := e.(template.ExecError); !ok {
 			continue
 		}
-		m := executing.FindStringSubmatch(e.Error())
+		text := e.Error() // it repeats all errors below it
+		m := executing.FindStringSubmatch(text[:min(len(text), maxMessage)])
 		if m == nil {
 			continue
 		}
@@ -69,6 +72,9 @@ func (l *chartLoader) explain(all []unit, err error) error {
 		out.Message, out.Hint = context+": "+out.Message, "A value on the way to it is not set."
 	case strings.Contains(out.Message, "not defined"):
 		out.Hint = "Charts may call the functions of Helm and sprig."
+	}
+	if len(out.Message) > maxMessage {
+		out.Message = out.Message[:maxMessage] + "…"
 	}
 	if here := fmt.Sprintf("%s:%d", out.File, out.Line); top != "" && top != here {
 		out.Message += " (included at " + top + ")"

@@ -46,6 +46,9 @@ func functions() template.FuncMap {
 	for name, own := range helmFunctions {
 		f[name] = own
 	}
+	for name, own := range durationFunctions {
+		f[name] = own
+	}
 	for name, own := range boundedFunctions(f) {
 		f[name] = own
 	}

@@ -103,15 +103,15 @@ func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (
 		return nil, nil, err
 	}
 	l.dir = req.Dir
-	values, err := (&valueReader{ctx: ctx, tree: tree, req: &req, root: rootOf(req)}).values()
-	if err != nil {
-		return nil, nil, err
-	}
 	c, err := l.chart(req.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := installable(c, req); err != nil {
+		return nil, nil, err
+	}
+	values, err := (&valueReader{ctx: ctx, tree: tree, req: &req, root: rootOf(req)}).values()
+	if err != nil {
 		return nil, nil, err
 	}
 	if err := l.dependencies(c, req); err != nil {

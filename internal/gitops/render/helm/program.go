@@ -1,13 +1,9 @@
 package helm
 
 import (
-	"container/list"
-	"crypto/sha256"
-	"encoding/binary"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"text/template"
 	"text/template/parse"
 
@@ -73,13 +69,13 @@ type program struct {
 	text     map[*byte]position // where each text of the templates is written
 	unstable map[string][]position
 	allFiles bool // a template uses .Files in another way than by its methods
-	size     int
+	size     int  // bytes that it takes, about
 }
 
 // compile parses templates. tick is added wherever a template can repeat, so
 // that a run can be stopped.
 func compile(all []unit, funcs template.FuncMap) (*program, error) {
-	p := &program{set: newSet(), funcs: funcs, text: map[*byte]position{}, unstable: map[string][]position{}}
+	p := &program{set: newSet(), funcs: funcs, text: map[*byte]position{}, unstable: map[string][]position{}, size: emptyProgram}
 	p.set.Funcs(funcs).Funcs(placeholders)
 	lines := map[string][]int{}
 	for _, u := range all {
@@ -88,7 +84,7 @@ func compile(all []unit, funcs template.FuncMap) (*program, error) {
 			return nil, err
 		}
 		lines[u.name] = lineStarts(text)
-		p.size += len(text)
+		p.size += parsedFactor * len(text)
 	}
 	for _, t := range p.set.Templates() {
 		if t.Tree == nil || t.Root == nil {
@@ -214,73 +210,4 @@ func visit(n parse.Node, f func(parse.Node)) {
 	case *parse.ChainNode:
 		visit(n.Node, f)
 	}
-}
-
-// programCache keeps the programs used last. Charts that differ in values only
-// share one.
-type programCache struct {
-	once  sync.Once
-	funcs template.FuncMap
-
-	mu    sync.Mutex
-	byKey map[[32]byte]*list.Element
-	order list.List // of *cached, the last used in front
-	size  int
-}
-
-type cached struct {
-	key     [32]byte
-	program *program
-}
-
-const (
-	maxPrograms     = 64
-	maxProgramBytes = 8 << 20 // of template text
-)
-
-// get returns the program of templates, parsed now or before.
-func (c *programCache) get(all []unit) (*program, error) {
-	key := keyOf(all)
-	c.mu.Lock()
-	if e, ok := c.byKey[key]; ok {
-		c.order.MoveToFront(e)
-		c.mu.Unlock()
-		return e.Value.(*cached).program, nil
-	}
-	c.mu.Unlock()
-	c.once.Do(func() { c.funcs = functions() })
-	p, err := compile(all, c.funcs)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.byKey == nil {
-		c.byKey = map[[32]byte]*list.Element{}
-	}
-	if e, ok := c.byKey[key]; ok {
-		return e.Value.(*cached).program, nil
-	}
-	c.byKey[key] = c.order.PushFront(&cached{key, p})
-	c.size += p.size
-	for c.order.Len() > 1 && (c.order.Len() > maxPrograms || c.size > maxProgramBytes) {
-		last := c.order.Remove(c.order.Back()).(*cached)
-		delete(c.byKey, last.key)
-		c.size -= last.program.size
-	}
-	return p, nil
-}
-
-func keyOf(all []unit) (key [32]byte) {
-	h := sha256.New()
-	var n [8]byte
-	for _, u := range all {
-		for _, part := range [][]byte{[]byte(u.name), u.data} {
-			binary.LittleEndian.PutUint64(n[:], uint64(len(part)))
-			h.Write(n[:])
-			h.Write(part)
-		}
-	}
-	h.Sum(key[:0])
-	return key
 }

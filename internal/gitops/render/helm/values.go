@@ -203,7 +203,7 @@ func (v *valueReader) resolve(raw string) (valueFile, error) {
 		return valueFile{}, &manifest.Error{Message: fmt.Sprintf("spec.source.helm: %q names no file", raw)}
 	}
 	if path.IsAbs(p) {
-		p = path.Join(v.root, path.Clean(p))
+		p = strings.TrimPrefix(path.Join(v.root, path.Clean(p)), "/")
 	} else {
 		p = path.Join(v.req.Dir, p)
 	}
@@ -322,6 +322,7 @@ func yamlError(name string, first int, err error) error {
 		e.Line, e.Message, e.Hint = first, "is not a mapping of values", "Values are written as `name: value`."
 		return e
 	}
+	e.Line = first // errors of the first line do not say so
 	if m := yamlLine.FindStringSubmatchIndex(e.Message); m != nil {
 		if n, err := strconv.Atoi(e.Message[m[2]:m[3]]); err == nil {
 			e.Line = first + n - 1
