@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"sigs.k8s.io/yaml"
@@ -13,6 +15,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/environment"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/helm"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
@@ -88,4 +91,28 @@ func buildEnvironment(tree *source.Tree, req Request) environment.Environment {
 		Path: req.Source.Path, RepoURL: req.Source.RepoURL, TargetRevision: req.Source.TargetRevision,
 		KubeVersion: req.KubeVersion, APIVersions: req.APIVersions,
 	})
+}
+
+// DependsOnRevision reports whether the objects of a source can change with
+// the commit even when nothing that was read changes: a parameter uses
+// $ARGOCD_APP_REVISION or one of its short forms. Pass the source of a
+// [Result], which has what .argocd-source files add.
+func DependsOnRevision(src v1alpha1.ApplicationSource) bool {
+	if helm.DependsOnRevision(src.Helm) {
+		return true
+	}
+	var texts []string
+	if k := src.Kustomize; k != nil {
+		texts = append(texts, k.Images...)
+		texts = slices.AppendSeq(texts, maps.Values(k.CommonLabels))
+		if k.CommonAnnotationsEnvsubst {
+			texts = slices.AppendSeq(texts, maps.Values(k.CommonAnnotations))
+		}
+	}
+	if d := src.Directory; d != nil {
+		for _, v := range slices.Concat(d.Jsonnet.ExtVars, d.Jsonnet.TLAs) {
+			texts = append(texts, v.Value)
+		}
+	}
+	return slices.ContainsFunc(texts, environment.DependsOnRevision)
 }

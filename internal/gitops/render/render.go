@@ -21,6 +21,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/directory"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/helm"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/kustomize"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
@@ -50,6 +51,8 @@ type Request struct {
 	// are what the destination cluster has; charts ask for them.
 	KubeVersion string
 	APIVersions []string
+	// KustomizeOptions is kustomize.buildOptions of the ConfigMap argocd-cm.
+	KustomizeOptions string
 	// Remote fetches what the source names outside its tree. It may be nil:
 	// then that is an error with the place that names it.
 	Remote Remote
@@ -73,11 +76,15 @@ type Result struct {
 	Objects  []manifest.Object
 	Warnings []manifest.Warning
 	Inputs   source.Inputs
+	Fetched  []kustomize.Fetched        // remote bases and files, with what they were
 	Source   v1alpha1.ApplicationSource // with the overrides of .argocd-source files
 }
 
 // Renderer holds what renderings share. It is safe for concurrent use.
-type Renderer struct{ kustomize kustomize.Builder }
+type Renderer struct {
+	kustomize kustomize.Builder
+	helm      helm.Renderer
+}
 
 // New returns a renderer.
 func New() *Renderer { return &Renderer{} }
@@ -88,8 +95,13 @@ func (r *Renderer) Warm() error { return r.kustomize.Warm() }
 // Render produces the objects of one source. The Inputs of the result are
 // complete even when err is not nil, so that a fix of the input is noticed.
 func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (res Result, err error) {
-	defer func() { res.Inputs = tree.Inputs() }()
 	dir := path.Clean("/" + req.Source.Path)[1:]
+	defer func() {
+		if err != nil { // what would have been read is not known: any file beside it may be the fix
+			_, _ = tree.ReadDir(ctx, dir)
+		}
+		res.Inputs = tree.Inputs()
+	}()
 	if strings.HasPrefix(path.Clean(req.Source.Path), "..") || strings.HasPrefix(req.Source.Path, "/") {
 		return res, &manifest.Error{Message: fmt.Sprintf("spec.source.path %q %s", req.Source.Path, source.ErrEscapes), Hint: "Write the path relative to the root of the repository."}
 	}
@@ -108,9 +120,12 @@ func (r *Renderer) Render(ctx context.Context, tree *source.Tree, req Request) (
 	}
 	switch res.Tool {
 	case ToolHelm:
-		err = &manifest.Error{Message: "spec.source: Helm charts are not rendered yet", Hint: "Commit the output of `helm template` and let the source point to it."}
+		res.Objects, res.Warnings, err = r.helm.Render(ctx, tree, helm.Request{
+			App: req.App, Namespace: req.Namespace, Dir: dir, Archive: req.Source.Chart != "", Helm: res.Source.Helm,
+			Environment: buildEnvironment(tree, req), Refs: req.Refs, KubeVersion: req.KubeVersion, APIVersions: req.APIVersions, Remote: req.Remote,
+		})
 	case ToolKustomize:
-		res.Objects, res.Warnings, err = r.kustomize.Render(ctx, tree, dir, res.Source.Kustomize, buildEnvironment(tree, req))
+		res.Objects, res.Warnings, res.Fetched, err = r.build(ctx, tree, dir, res.Source, req)
 	default:
 		res.Objects, res.Warnings, err = directory.Render(ctx, tree, dir, res.Source.Directory, buildEnvironment(tree, req))
 	}

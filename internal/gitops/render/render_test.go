@@ -6,8 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/render/rendertest"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
 
@@ -26,38 +26,13 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func commit(t *testing.T, files map[string]string) *source.Tree {
 	t.Helper()
-	work := t.TempDir()
-	gitRun := func(args ...string) string {
-		cmd := exec.Command("git", args...)
-		cmd.Dir, cmd.Env = work, git.Env()
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	gitRun("init", "-q", "-b", "main")
-	for name, content := range files {
-		p := filepath.Join(work, name)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	gitRun("add", "-A")
-	gitRun("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "c")
-	repo, err := git.Open(filepath.Join(work, ".git"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(repo.Close)
-	return source.NewTree(repo, gitRun("rev-parse", "HEAD"))
+	return rendertest.Files(files).Tree()
 }
 
 // TestGolden renders each testdata/*.txtar: its files are the commit,
-// "source.yaml" is spec.source, "want" is the outcome.
+// "source.yaml" is spec.source, "request.yaml" the rest of the request, and
+// "want" is the outcome. "repo URL@REF PATH" is a file of another repository,
+// "url URL" one on the web.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -66,26 +41,9 @@ func TestGolden(t *testing.T) {
 	r := New()
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tree := map[string]string{}
-			var src v1alpha1.ApplicationSource
-			want := -1
-			for i, f := range archive.Files {
-				switch f.Name {
-				case "source.yaml":
-					if err := yaml.UnmarshalStrict(f.Data, &src); err != nil {
-						t.Fatal(err)
-					}
-				case "want":
-					want = i
-				default:
-					tree[f.Name] = string(f.Data)
-				}
-			}
-			got := outcome(t, r, commit(t, tree), src)
+			archive, tree, req := golden(t, file)
+			want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
+			got := outcomeOf(t, r, tree.Tree(), req)
 			if *update {
 				archive.Files[want].Data = []byte(got)
 				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
@@ -100,9 +58,78 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// golden reads one file of testdata.
+func golden(t *testing.T, file string) (*txtar.Archive, rendertest.Files, Request) {
+	t.Helper()
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := rendertest.Files{}
+	elsewhere := remote{}
+	req := Request{App: "app", Namespace: "ns", Project: "default"}
+	for _, f := range archive.Files {
+		kind, name, _ := strings.Cut(f.Name, " ")
+		switch {
+		case f.Name == "source.yaml":
+			err = yaml.UnmarshalStrict(f.Data, &req.Source)
+		case f.Name == "request.yaml":
+			err = yaml.UnmarshalStrict(f.Data, &req)
+		case f.Name == "want":
+		case kind == "repo" || kind == "url":
+			elsewhere[name] = string(f.Data)
+		default:
+			tree[f.Name] = string(f.Data)
+			if strings.HasPrefix(tree[f.Name], "-> ") {
+				tree[f.Name] = strings.TrimSpace(tree[f.Name])
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(elsewhere) > 0 {
+		req.Remote = elsewhere
+	}
+	return archive, tree, req
+}
+
+// remote is what can be fetched, by "URL" or "URL@REF PATH".
+type remote map[string]string
+
+func (r remote) File(_ context.Context, url string) ([]byte, error) {
+	data, ok := r[url]
+	if !ok {
+		return nil, errors.New("404 Not Found")
+	}
+	return []byte(data), nil
+}
+
+func (r remote) Base(_ context.Context, url, ref string) (*source.Tree, error) {
+	tree := rendertest.Files{}
+	for name, data := range r {
+		if p, ok := strings.CutPrefix(name, url+"@"+ref+" "); ok {
+			tree[p] = data
+		}
+	}
+	if len(tree) == 0 {
+		return nil, errors.New("repository not found")
+	}
+	return tree.Tree(), nil
+}
+
+func (r remote) Chart(context.Context, string, string, string) ([]byte, string, error) {
+	return nil, "", errors.New("no charts here")
+}
+
 func outcome(t *testing.T, r *Renderer, tree *source.Tree, src v1alpha1.ApplicationSource) string {
 	t.Helper()
-	res, err := r.Render(context.Background(), tree, Request{App: "app", Namespace: "ns", Source: src})
+	return outcomeOf(t, r, tree, Request{App: "app", Namespace: "ns", Source: src})
+}
+
+func outcomeOf(t *testing.T, r *Renderer, tree *source.Tree, req Request) string {
+	t.Helper()
+	res, err := r.Render(context.Background(), tree, req)
 	if err != nil {
 		var e *manifest.Error
 		if !errors.As(err, &e) {
@@ -114,6 +141,9 @@ func outcome(t *testing.T, r *Renderer, tree *source.Tree, src v1alpha1.Applicat
 	fmt.Fprintf(&b, "# %s\n", res.Tool)
 	for _, w := range res.Warnings {
 		fmt.Fprintf(&b, "# warning: %s\n", w)
+	}
+	for _, f := range res.Fetched {
+		fmt.Fprintf(&b, "# fetched: %s %s %s\n", f.URL, f.Revision, f.Resolved)
 	}
 	objects, _, err := Target(res.Objects, "app", "ns", builtin{})
 	if err != nil {

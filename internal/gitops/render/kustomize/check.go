@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -24,66 +25,95 @@ var (
 	pathLists    = []string{"resources", "bases", "components", "crds", "configurations"}
 	pathFields   = []string{"patches", "patchesJson6902", "replacements"}
 	generatorMap = []string{"configMapGenerator", "secretGenerator"}
+	// folderLists are those whose entries may be folders and repositories.
+	folderLists = []string{"resources", "bases", "components", "generators", "transformers", "validators"}
 )
+
+// errSchema says that a build must have Kustomize's global schema for itself.
+var errSchema = errors.New("the kustomization brings an OpenAPI schema")
 
 // check looks at every path in a kustomization before Kustomize does, because
 // Kustomize would fetch what it does not find, and its own errors name
-// neither file nor line.
-func (f *treeFS) check(file string, data []byte) error {
+// neither file nor line. It returns what Kustomize is to read instead of data,
+// where remote sources and charts are files and folders.
+func (f *treeFS) check(file string, data []byte) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		_, _, perr := manifest.Parse(file, data)
-		if perr != nil {
-			return perr
+		if _, _, perr := manifest.Parse(f.shown(file), data); perr != nil {
+			return nil, perr
 		}
-		return &manifest.Error{File: file, Message: err.Error(), Err: err}
+		return nil, &manifest.Error{File: f.shown(file), Message: err.Error(), Err: err}
 	}
 	if len(doc.Content) == 0 {
-		return &manifest.Error{File: file, Line: 1, Message: "the kustomization is empty", Hint: "List the manifests under resources."}
+		return nil, &manifest.Error{File: f.shown(file), Line: 1, Message: "the kustomization is empty", Hint: "List the manifests under resources."}
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		return &manifest.Error{File: file, Line: root.Line, Message: "a kustomization is a mapping", Hint: "Start with `resources:`."}
+		return nil, &manifest.Error{File: f.shown(file), Line: root.Line, Message: "a kustomization is a mapping", Hint: "Start with `resources:`."}
 	}
+	c := checker{treeFS: f, file: file, root: root}
 	for i := 0; i+1 < len(root.Content); i += 2 {
-		if err := f.checkField(file, root.Content[i].Value, root.Content[i], root.Content[i+1]); err != nil {
-			return err
+		if err := c.field(root.Content[i].Value, root.Content[i], root.Content[i+1]); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	if err := c.charts(); err != nil {
+		return nil, err
+	}
+	if !c.changed {
+		return data, nil
+	}
+	out, err := yaml.Marshal(&doc)
+	if err != nil {
+		return nil, &manifest.Error{File: f.shown(file), Message: err.Error(), Err: err}
+	}
+	return out, nil
 }
 
-func (f *treeFS) checkField(file, key string, at, value *yaml.Node) error {
+// checker goes through one kustomization.
+type checker struct {
+	*treeFS
+	file    string
+	root    *yaml.Node
+	changed bool
+}
+
+func (c *checker) bad(line int, hint, format string, args ...any) error {
+	return &manifest.Error{File: c.shown(c.file), Line: line, Message: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func (c *checker) field(key string, at, value *yaml.Node) error {
 	switch {
-	case key == "helmCharts" || key == "helmChartInflationGenerator":
-		return &manifest.Error{File: file, Line: at.Line, Message: "Helm charts in a kustomization are not rendered yet", Hint: "Commit the rendered manifests and list them under resources."}
+	case key == "helmChartInflationGenerator":
+		return c.bad(at.Line, "Use helmCharts.", "helmChartInflationGenerator was removed from Kustomize")
 	case slices.Contains(pathLists, key):
-		return f.checkPaths(file, key, value.Content)
+		return c.paths(key, value.Content)
 	case slices.Contains(inlineOrPath, key):
 		var paths []*yaml.Node
 		for _, n := range value.Content {
-			if n.Kind == yaml.ScalarNode && !strings.ContainsAny(n.Value, "\n{:") {
+			if n.Kind == yaml.ScalarNode && (!strings.ContainsAny(n.Value, "\n{:") || remote(n.Value)) {
 				paths = append(paths, n)
-			} else if remote(n.Value) {
-				return f.refused(file, n)
 			}
 		}
-		return f.checkPaths(file, key, paths)
+		return c.paths(key, paths)
 	case slices.Contains(pathFields, key):
 		for _, item := range value.Content {
 			if p := field(item, "path"); p != nil {
-				if err := f.checkPaths(file, key, []*yaml.Node{p}); err != nil {
+				if err := c.paths(key, []*yaml.Node{p}); err != nil {
 					return err
 				}
 			}
 		}
 	case key == "openapi":
+		if !c.exclusive {
+			return errSchema
+		}
 		if p := field(value, "path"); p != nil {
-			return f.checkPaths(file, key, []*yaml.Node{p})
+			return c.paths(key, []*yaml.Node{p})
 		}
 	case slices.Contains(generatorMap, key):
 		for _, item := range value.Content {
-			if err := f.checkGenerator(file, key, item); err != nil {
+			if err := c.generator(key, item); err != nil {
 				return err
 			}
 		}
@@ -91,7 +121,7 @@ func (f *treeFS) checkField(file, key string, at, value *yaml.Node) error {
 	return nil
 }
 
-func (f *treeFS) checkGenerator(file, key string, item *yaml.Node) error {
+func (c *checker) generator(key string, item *yaml.Node) error {
 	var paths []*yaml.Node
 	if n := field(item, "env"); n != nil {
 		paths = append(paths, n)
@@ -101,46 +131,80 @@ func (f *treeFS) checkGenerator(file, key string, item *yaml.Node) error {
 	}
 	if n := field(item, "files"); n != nil {
 		for _, entry := range n.Content {
-			copied := *entry
-			if _, p, ok := strings.Cut(entry.Value, "="); ok {
-				copied.Value = p
+			name, p, named := strings.Cut(entry.Value, "=")
+			if !named || remote(entry.Value) && !remote(p) { // a "=" may be part of an address
+				paths = append(paths, entry)
+				continue
 			}
-			paths = append(paths, &copied)
+			copied := *entry
+			copied.Value = p
+			if err := c.paths(key, []*yaml.Node{&copied}); err != nil {
+				return err
+			}
+			entry.Value = name + "=" + copied.Value
 		}
 	}
-	return f.checkPaths(file, key, paths)
+	return c.paths(key, paths)
 }
 
-func (f *treeFS) checkPaths(file, key string, nodes []*yaml.Node) error {
+// paths checks entries that are paths, and puts the place of what is fetched
+// in the stead of remote ones.
+func (c *checker) paths(key string, nodes []*yaml.Node) error {
 	for _, n := range nodes {
 		if n.Kind != yaml.ScalarNode || n.Value == "" {
-			return &manifest.Error{File: file, Line: n.Line, Message: key + " has an entry that is not a path"}
+			return c.bad(n.Line, "", "%s has an entry that is not a path", key)
+		}
+		if strings.Contains(n.Value, mountName) {
+			return c.bad(n.Line, "", "%s: %s: the name %s is taken", key, n.Value, mountName)
 		}
 		if remote(n.Value) {
-			return f.refused(file, n)
+			to, err := c.mountRemote(c.file, key, n)
+			if err != nil {
+				return err
+			}
+			n.Value, n.Tag, n.Style, c.changed = to, "!!str", yaml.DoubleQuotedStyle, true
+			continue
 		}
-		p := path.Dir(file) + "/" + n.Value
 		if strings.HasPrefix(n.Value, "/") {
-			return &manifest.Error{File: file, Line: n.Line, Message: fmt.Sprintf("%s: %s is an absolute path", key, n.Value), Hint: "Write the path relative to the kustomization."}
+			return c.bad(n.Line, "Write the path relative to the kustomization.", "%s: %s is an absolute path", key, n.Value)
 		}
-		_, kind, err := f.tree.Stat(f.ctx, p)
-		if err != nil {
-			return &manifest.Error{File: file, Line: n.Line, Message: fmt.Sprintf("%s: %v", key, err), Err: err}
-		}
-		if kind == source.Absent {
-			return &manifest.Error{File: file, Line: n.Line, Message: fmt.Sprintf("%s: %s does not exist in this commit", key, n.Value), Hint: f.near(p)}
+		if err := c.path(key, n); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (f *treeFS) refused(file string, n *yaml.Node) error {
-	return &manifest.Error{File: file, Line: n.Line, Message: fmt.Sprintf("remote source %s is not fetched", n.Value), Hint: "Keep what a commit needs in its repository: copy the base into it."}
+func (c *checker) path(key string, n *yaml.Node) error {
+	tree, dir, at := c.located(path.Dir(c.file))
+	p := strings.TrimPrefix(dir+"/"+n.Value, "/") // not cleaned: ".." comes after links
+	if at != "" && !within(dir, n.Value) {
+		return c.bad(n.Line, "", "%s: %s %s", key, n.Value, source.ErrEscapes)
+	}
+	_, kind, err := tree.Stat(c.ctx, p)
+	if err != nil {
+		return &manifest.Error{File: c.shown(c.file), Line: n.Line, Message: fmt.Sprintf("%s: %v", key, err), Err: err}
+	}
+	if kind == source.Absent {
+		return c.bad(n.Line, c.near(tree, p), "%s: %s does not exist in this commit", key, n.Value)
+	}
+	if at == "" {
+		c.named = append(c.named, p)
+	}
+	if kind == source.Dir && !slices.Contains(folderLists, key) {
+		return c.bad(n.Line, "Name a file.", "%s: %s is a directory", key, n.Value)
+	}
+	return nil
+}
+
+// within reports whether p, relative to dir, stays below the root.
+func within(dir, p string) bool {
+	return !strings.HasPrefix(path.Join(".", dir, p)+"/", "../")
 }
 
 // near names the files that do exist where p was expected.
-func (f *treeFS) near(p string) string {
-	entries, err := f.tree.ReadDir(f.ctx, path.Dir(p))
+func (f *treeFS) near(tree *source.Tree, p string) string {
+	entries, err := tree.ReadDir(f.ctx, path.Dir(p))
 	if err != nil || len(entries) == 0 {
 		return "Is the file committed?"
 	}
@@ -151,11 +215,6 @@ func (f *treeFS) near(p string) string {
 		}
 	}
 	return "Is the file committed? The directory has: " + strings.Join(names, ", ") + "."
-}
-
-func remote(v string) bool {
-	return strings.Contains(v, "://") || strings.Contains(v, "?ref=") || strings.Contains(v, "git@") || strings.HasPrefix(v, "git::") ||
-		strings.HasPrefix(v, "gh:") || strings.HasPrefix(v, "github.com") || strings.Contains(v, ".git/") || strings.HasSuffix(v, ".git") || strings.Contains(v, "_git/")
 }
 
 func field(m *yaml.Node, key string) *yaml.Node {

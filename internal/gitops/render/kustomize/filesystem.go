@@ -22,11 +22,22 @@ var errReadOnly = errors.New("a commit is read-only")
 // reads only what is asked for. The context is that of one build, for the
 // interface has no place for it.
 type treeFS struct {
-	ctx     context.Context
-	tree    *source.Tree
-	overlay map[string][]byte // absolute path → content instead of the tree's
-	failed  error             // first refusal; Kustomize would bury it
-	yaml    []string          // files read, for the search of a bad one
+	ctx       context.Context
+	tree      *source.Tree
+	remote    Remote            // may be nil
+	options   buildOptions      // of the build
+	inflate   inflater          // renders charts; nil when that is off
+	exclusive bool              // no other build runs
+	overlay   map[string][]byte // absolute path → content instead of the tree's
+	mounts    []mount           // fetched trees
+	fetched   []Fetched         // what was fetched, files too
+	failed    error             // first refusal; Kustomize would bury it
+	yaml      []string          // files read, for the search of a bad one
+	warnings  []manifest.Warning
+	named     []string // paths in tree that kustomizations name
+	namespace string   // of the overrides, for the charts of folder root
+	root      string
+	spaces    map[string]string // folder of a kustomization → namespace of who names it
 }
 
 var _ filesys.FileSystem = (*treeFS)(nil)
@@ -40,36 +51,63 @@ func (f *treeFS) refuse(err error) error {
 	return err
 }
 
-func (f *treeFS) stat(p string) (string, source.Kind, error) {
-	real, kind, err := f.tree.Stat(f.ctx, strings.TrimPrefix(p, "/"))
-	if err != nil {
-		return "", kind, f.refuse(&manifest.Error{File: inTree(p), Message: err.Error(), Err: err})
+// touch reads what kustomizations name, so that all of it is an input of a
+// build that failed before it got there.
+func (f *treeFS) touch() {
+	for _, p := range f.named {
+		if _, err := f.tree.ReadFile(f.ctx, p); err == nil {
+			continue
+		}
+		if _, err := f.tree.ReadDir(f.ctx, p); err != nil {
+			return // the context has ended, or the repository cannot be read
+		}
 	}
-	return real, kind, nil
+}
+
+// stat resolves links. The returned path is absolute.
+func (f *treeFS) stat(p string) (string, source.Kind, error) {
+	p = path.Clean("/" + p)
+	if _, ok := f.overlay[p]; ok {
+		return p, source.File, nil
+	}
+	tree, inner, at := f.located(p)
+	real, kind, err := tree.Stat(f.ctx, inner)
+	if err != nil {
+		return "", kind, f.refuse(&manifest.Error{File: f.shown(p), Message: err.Error(), Err: err})
+	}
+	return path.Join("/", at, real), kind, nil
 }
 
 // ReadFile implements filesys.FileSystem. A kustomization is checked before
 // Kustomize sees it: every entry must exist in this commit.
 func (f *treeFS) ReadFile(p string) ([]byte, error) {
-	if data, ok := f.overlay[path.Clean(p)]; ok {
+	p = path.Clean("/" + p)
+	if data, ok := f.overlay[p]; ok {
 		return data, nil
 	}
-	data, err := f.tree.ReadFile(f.ctx, strings.TrimPrefix(p, "/"))
+	data, err := f.content(p)
 	if errors.Is(err, git.ErrNotFound) {
 		return nil, &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
 	}
 	if err != nil {
-		return nil, f.refuse(&manifest.Error{File: inTree(p), Message: err.Error(), Err: err})
+		return nil, f.refuse(&manifest.Error{File: f.shown(p), Message: err.Error(), Err: err})
 	}
 	if len(f.yaml) < 10000 {
-		f.yaml = append(f.yaml, inTree(p))
+		f.yaml = append(f.yaml, p[1:])
 	}
 	if isKustomization(p) {
-		if err := f.check(inTree(p), data); err != nil {
+		if data, err = f.check(p[1:], data); err != nil {
 			return nil, f.refuse(err)
 		}
+		f.overlay[p] = data // checked once; what it names is fetched once
 	}
 	return data, nil
+}
+
+// content is what is written at p, in the repository or a fetched one.
+func (f *treeFS) content(p string) ([]byte, error) {
+	tree, inner, _ := f.located(p)
+	return tree.ReadFile(f.ctx, inner)
 }
 
 func (f *treeFS) IsDir(p string) bool {
@@ -90,14 +128,15 @@ func (f *treeFS) CleanedAbs(p string) (filesys.ConfirmedDir, string, error) {
 	case kind == source.Absent:
 		return "", "", &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
 	case kind == source.Dir:
-		return filesys.ConfirmedDir(path.Join("/", real)), "", nil
+		return filesys.ConfirmedDir(real), "", nil
 	}
-	dir, file := path.Split(path.Join("/", real))
+	dir, file := path.Split(real)
 	return filesys.ConfirmedDir(path.Clean(dir)), file, nil
 }
 
 func (f *treeFS) ReadDir(p string) ([]string, error) {
-	entries, err := f.tree.ReadDir(f.ctx, strings.TrimPrefix(p, "/"))
+	tree, inner, _ := f.located(p)
+	entries, err := tree.ReadDir(f.ctx, inner)
 	if err != nil {
 		return nil, err
 	}
