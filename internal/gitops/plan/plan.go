@@ -91,7 +91,7 @@ type Change struct {
 	Key
 	Version     string
 	Action      Action
-	Desired     *unstructured.Unstructured // what to apply; nil for Prune
+	Desired     *unstructured.Unstructured // what to apply, as Normalize makes it unless Action is None; nil for Prune
 	Live        *unstructured.Unstructured // nil for Create
 	Predicted   *unstructured.Unstructured // the result, where the server said
 	Place       string                     // "file:line" of the manifest
@@ -233,11 +233,11 @@ func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning)
 	var warnings []Warning
 	c.Options, warnings = objectOptions(d.Unstructured, in.Options)
 	c.Wave, warnings = wave(d.Unstructured, warnings)
-	c.Desired = Normalize(d.Unstructured)
+	c.Desired = d.Unstructured
 	prediction := in.Predicted[key]
 	c.Predicted, c.Refused = prediction.Object, prediction.Err
 	if c.Live == nil {
-		c.Action = Create
+		c.Action, c.Desired = Create, Normalize(d.Unstructured)
 		c.Differences = []Difference{{Path: "", Why: "the object does not exist"}}
 		return c, warnings
 	}
@@ -248,6 +248,7 @@ func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning)
 	if in.same(w, key, d.Unstructured, c.Live) {
 		return c, warnings
 	}
+	c.Desired = Normalize(d.Unstructured)
 	all, admission, want := in.explained(w, &c, d.Unstructured)
 	ig := in.ignoring(want, c.Live)
 	for _, err := range ig.errs {
