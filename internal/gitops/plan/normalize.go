@@ -40,9 +40,9 @@ func Normalize(o *unstructured.Unstructured) *unstructured.Unstructured {
 			out["metadata"] = kept
 		}
 	}
-	if isSecretObject(o) && (out["stringData"] != nil || out["data"] != nil) {
+	if data := secretData(o.Object); isSecretObject(o) && data != nil {
 		own()
-		out["data"] = secretData(o.Object)
+		out["data"] = data
 		delete(out, "stringData")
 	}
 	if _, has := out["rules"]; has && aggregated(out) {
@@ -94,9 +94,13 @@ func withoutNulls(v any) (any, bool) {
 	return v, false
 }
 
-// secretData is the data of a Secret with its stringData, which wins.
+// secretData is the data of a Secret with its stringData, which wins; nil when
+// it has none, or one that is no map.
 func secretData(o map[string]any) map[string]any {
-	data, _ := o["data"].(map[string]any)
+	data, ok := o["data"].(map[string]any)
+	if !ok && o["data"] != nil {
+		return nil
+	}
 	plain, _ := o["stringData"].(map[string]any)
 	nulls := false
 	for _, v := range data {

@@ -96,7 +96,7 @@ type Change struct {
 	Key
 	Version     string
 	Action      Action
-	Desired     *unstructured.Unstructured // what to apply; nil for Prune
+	Desired     *unstructured.Unstructured // what to apply, as Normalize makes it unless Action is None; nil for Prune
 	Live        *unstructured.Unstructured // nil for Create
 	Predicted   *unstructured.Unstructured // the result, where the server said
 	Place       string                     // "file:line" of the manifest
@@ -241,12 +241,12 @@ func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning)
 	var warnings []Warning
 	c.Options, warnings = objectOptions(d.Unstructured, in.Options)
 	c.Wave, warnings = wave(d.Unstructured, warnings)
-	c.Desired = Normalize(d.Unstructured)
+	c.Desired = d.Unstructured
 	c.IgnoreHealth = d.GetAnnotations()[v1alpha1.AnnotationIgnoreHealth] == "true"
 	prediction := in.Predicted[key]
 	c.Predicted, c.Refused = prediction.Object, prediction.Err
 	if c.Live == nil {
-		c.Action = Create
+		c.Action, c.Desired = Create, Normalize(d.Unstructured)
 		c.Differences = []Difference{{Path: "", Why: "the object does not exist"}}
 		return c, warnings
 	}
@@ -257,6 +257,7 @@ func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning)
 	if in.same(w, key, d.Unstructured, c.Live) {
 		return c, warnings
 	}
+	c.Desired = Normalize(d.Unstructured)
 	all, admission, want := in.explained(w, &c, d.Unstructured)
 	ig := in.ignoring(want, c.Live)
 	for _, err := range ig.errs {

@@ -35,6 +35,9 @@ const maxDifferences = 500 // of one object
 // reset makes the walk ready for another object.
 func (w *walk) reset(desired, live *unstructured.Unstructured, policy *Policy) {
 	key := KeyOf(desired)
+	if w.path == nil {
+		w.path = make([]segment, 0, 20)
+	}
 	*w = walk{
 		builtin: builtinGroup(key.Group), secret: isSecret(key), status: policy.statusCounts(key),
 		known: policy.knownTypes(key), object: live, path: w.path[:0],
@@ -63,12 +66,12 @@ func (w *walk) objects(desired, live, accepted map[string]any, own fields) bool 
 				continue
 			}
 		case "stringData":
-			if w.secret {
+			if w.secret && secretData(desired) != nil {
 				continue
 			}
 		case "data":
-			if w.secret {
-				dv = secretData(desired)
+			if merged := secretData(desired); w.secret && merged != nil {
+				dv = merged
 			}
 		case "spec":
 			if crd, ok := dv.(map[string]any); ok && w.object.GetKind() == "CustomResourceDefinition" {
@@ -85,7 +88,7 @@ func (w *walk) objects(desired, live, accepted map[string]any, own fields) bool 
 			}
 		}
 	}
-	if _, both := desired["data"]; w.secret && !both && desired["stringData"] != nil {
+	if _, both := desired["data"]; w.secret && !both && secretData(desired) != nil {
 		if !w.step("data", secretData(desired), live["data"], w.child(acc, "data"), below(own, "data")) {
 			same = false
 		}

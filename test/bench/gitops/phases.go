@@ -160,6 +160,9 @@ func (b *bench) cold(ctx context.Context) (err error) {
 	if err := b.watcher.watch(ctx, applicationsPath); err != nil {
 		return err
 	}
+	if err := calm(ctx, b.cluster); err != nil {
+		return err
+	}
 	plane, begin := b.planeCPU(), time.Now()
 	want := b.watcher.expect(b.facts("app/", inSync))
 	if err := b.start(ctx, "cold"); err != nil {

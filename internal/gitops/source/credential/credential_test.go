@@ -45,12 +45,12 @@ func TestParse(t *testing.T) {
 		want Location
 		name string
 	}{
-		{"https://GitHub.com/O/r.git", Location{Scheme: "https", Host: "github.com", Path: "O/r"}, "github.com/O/r"},
-		{"git@github.com:o/r.git", Location{Scheme: "ssh", User: "git", Host: "github.com", Path: "o/r"}, "github.com/o/r"},
+		{"https://GitHub.com/O/r.git", Location{Scheme: "https", Host: "github.com", Path: "O/r", Suffix: ".git"}, "github.com/O/r"},
+		{"git@github.com:o/r.git", Location{Scheme: "ssh", User: "git", Host: "github.com", Path: "o/r", Suffix: ".git", Short: true}, "github.com/o/r"},
 		{"ssh://git@h:2222/o/r/", Location{Scheme: "ssh", User: "git", Host: "h:2222", Path: "o/r"}, "h:2222/o/r"},
 		{"https://u:p@h/o/r", Location{Scheme: "https", User: "u", Password: "p", Host: "h", Path: "o/r"}, "h/o/r"},
 		{"ghcr.io/org", Location{Host: "ghcr.io", Path: "org"}, "ghcr.io/org"},
-		{"file:///srv/r.git", Location{Scheme: "file", Path: "srv/r"}, "srv/r"},
+		{"file:///srv/r.git", Location{Scheme: "file", Path: "srv/r", Suffix: ".git"}, "srv/r"},
 	} {
 		got, err := Parse(c.in)
 		if err != nil || got != c.want || got.Name() != c.name {

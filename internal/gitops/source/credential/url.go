@@ -38,6 +38,8 @@ type Location struct {
 	Password string // what the URL has, else ""
 	Host     string // lower case, with the port when there is one
 	Path     string // without leading slash and ".git"; its case is kept
+	Suffix   string // ".git" when the URL ends so
+	Short    bool   // of SSH: user@host:path
 }
 
 // Parse splits a repository URL, in any form that Git takes from a network:
@@ -54,7 +56,7 @@ func Parse(repoURL string) (Location, error) {
 			if !ok {
 				return Location{}, fmt.Errorf("repoURL %q has no path; write user@host:path or ssh://user@host/path", Redact(repoURL))
 			}
-			return finish(Location{Scheme: "ssh", User: at[1], Host: host, Path: path}, repoURL)
+			return finish(Location{Scheme: "ssh", User: at[1], Host: host, Path: path, Short: true}, repoURL)
 		}
 		host, path, _ := strings.Cut(s, "/")
 		return finish(Location{Host: host, Path: path}, repoURL)
@@ -74,7 +76,12 @@ func Parse(repoURL string) (Location, error) {
 
 func finish(l Location, repoURL string) (Location, error) {
 	l.Host = strings.ToLower(l.Host)
-	l.Path = strings.TrimSuffix(strings.Trim(l.Path, "/"), ".git")
+	if l.Path = strings.TrimSuffix(l.Path, "/"); !l.Short {
+		l.Path = strings.TrimLeft(l.Path, "/")
+	}
+	if path, ok := strings.CutSuffix(l.Path, ".git"); ok {
+		l.Path, l.Suffix = path, ".git"
+	}
 	if l.Host == "" && l.Scheme != "file" {
 		return Location{}, fmt.Errorf("repoURL %q has no host", Redact(repoURL))
 	}
@@ -89,7 +96,7 @@ func (l Location) Name() string {
 	if l.Host == "" {
 		return l.Path
 	}
-	return strings.TrimSuffix(l.Host+"/"+l.Path, "/")
+	return strings.TrimSuffix(l.Host+"/"+strings.TrimLeft(l.Path, "/"), "/")
 }
 
 var (
