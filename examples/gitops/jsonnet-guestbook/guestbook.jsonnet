@@ -1,0 +1,7 @@
+local guestbook = import 'guestbook.libsonnet';
+local params = import 'params.libsonnet';
+
+[
+  guestbook.deployment(params.name, params.image, params.replicas),
+  guestbook.service(params.name, std.extVar('port')),
+]
