@@ -53,21 +53,31 @@ func (f *treeFS) check(file string, data []byte) ([]byte, error) {
 	}
 	c := checker{treeFS: f, file: file, root: root}
 	for i := 0; i+1 < len(root.Content); i += 2 {
-		if err := c.field(root.Content[i].Value, root.Content[i], root.Content[i+1]); err != nil {
+		if err := c.field(canonical(root.Content[i].Value), root.Content[i], root.Content[i+1]); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.charts(); err != nil {
 		return nil, err
 	}
-	if !c.changed {
-		return data, nil
+	if c.changed {
+		var err error
+		if data, err = yaml.Marshal(&doc); err != nil {
+			return nil, &manifest.Error{File: f.shown(file), Message: err.Error(), Err: err}
+		}
 	}
-	out, err := yaml.Marshal(&doc)
-	if err != nil {
-		return nil, &manifest.Error{File: f.shown(file), Message: err.Error(), Err: err}
+	return data, f.guard(file, data)
+}
+
+// canonical is the name of a field as it is documented: Kustomize does not
+// look at the case.
+func canonical(key string) string {
+	for _, known := range slices.Concat(inlineOrPath, pathLists, pathFields, generatorMap, []string{"openapi", "helmChartInflationGenerator"}) {
+		if strings.EqualFold(known, key) {
+			return known
+		}
 	}
-	return out, nil
+	return key
 }
 
 // checker goes through one kustomization.
@@ -91,7 +101,7 @@ func (c *checker) field(key string, at, value *yaml.Node) error {
 	case slices.Contains(inlineOrPath, key):
 		var paths []*yaml.Node
 		for _, n := range value.Content {
-			if n.Kind == yaml.ScalarNode && (!strings.ContainsAny(n.Value, "\n{:") || remote(n.Value)) {
+			if n.Kind != yaml.ScalarNode || !inline(n.Value) {
 				paths = append(paths, n)
 			}
 		}
@@ -222,7 +232,7 @@ func field(m *yaml.Node, key string) *yaml.Node {
 		return nil
 	}
 	for i := 0; i+1 < len(m.Content); i += 2 {
-		if m.Content[i].Value == key {
+		if strings.EqualFold(m.Content[i].Value, key) {
 			return m.Content[i+1]
 		}
 	}

@@ -82,6 +82,9 @@ func (f *treeFS) stat(p string) (string, source.Kind, error) {
 // Kustomize sees it: every entry must exist in this commit.
 func (f *treeFS) ReadFile(p string) ([]byte, error) {
 	p = path.Clean("/" + p)
+	if err := f.ctx.Err(); err != nil {
+		return nil, f.refuse(err)
+	}
 	if data, ok := f.overlay[p]; ok {
 		return data, nil
 	}
@@ -100,6 +103,8 @@ func (f *treeFS) ReadFile(p string) ([]byte, error) {
 			return nil, f.refuse(err)
 		}
 		f.overlay[p] = data // checked once; what it names is fetched once
+	} else if err := f.guardPlugin(p[1:], data); err != nil {
+		return nil, f.refuse(err)
 	}
 	return data, nil
 }
