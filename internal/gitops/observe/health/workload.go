@@ -1,31 +1,28 @@
 package health
 
 import (
-	"strings"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"fmt"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 )
 
-func deployment(o *unstructured.Unstructured) Status {
-	if paused, _, _ := unstructured.NestedBool(o.Object, "spec", "paused"); paused {
-		return Status{v1alpha1.HealthSuspended, "the deployment is paused"}
+func deployment(o object) Status {
+	if o.flag("spec", "paused") {
+		return suspended("the deployment is paused")
 	}
-	if !seen(o) {
-		return progressing("waiting for the rollout to be observed (generation %d)", o.GetGeneration())
+	if !o.seen() {
+		return progressing("waiting for the rollout to be observed (generation %d)", o.generation())
 	}
-	cs := conditions(o)
-	if c := cs["Progressing"]; c.reason == "ProgressDeadlineExceeded" {
+	if c := o.condition("Progressing"); c.reason == "ProgressDeadlineExceeded" {
 		return degraded("the deployment exceeded its progress deadline: %s", c.message)
 	}
-	want := number(o, 1, "spec", "replicas")
-	updated := number(o, 0, "status", "updatedReplicas")
-	total := number(o, 0, "status", "replicas")
-	available := number(o, 0, "status", "availableReplicas")
+	want := o.number(1, "spec", "replicas")
+	updated := o.number(0, "status", "updatedReplicas")
+	total := o.number(0, "status", "replicas")
+	available := o.number(0, "status", "availableReplicas")
 	switch {
 	case updated < want:
-		if c := cs["ReplicaFailure"]; c.status == "True" {
+		if c := o.condition("ReplicaFailure"); c.status == "True" {
 			return progressing("%d of %d new replicas made: %s", updated, want, c.message)
 		}
 		return progressing("%d of %d new replicas are updated", updated, want)
@@ -37,39 +34,43 @@ func deployment(o *unstructured.Unstructured) Status {
 	return healthy("")
 }
 
-func statefulSet(o *unstructured.Unstructured) Status {
-	if !seen(o) {
-		return progressing("waiting for the rollout to be observed (generation %d)", o.GetGeneration())
+func statefulSet(o object) Status {
+	if !o.seen() || o.number(0, "status", "observedGeneration") == 0 {
+		return progressing("waiting for the rollout to be observed (generation %d)", o.generation())
 	}
-	want := number(o, 1, "spec", "replicas")
-	ready := number(o, 0, "status", "readyReplicas")
-	updated := number(o, 0, "status", "updatedReplicas")
+	want := o.number(1, "spec", "replicas")
+	ready := o.number(0, "status", "readyReplicas")
+	updated := o.number(0, "status", "updatedReplicas")
 	if ready < want {
 		return progressing("%d of %d replicas are ready", ready, want)
 	}
-	if text(o, "spec", "updateStrategy", "type") == "OnDelete" {
+	if o.text("spec", "updateStrategy", "type") == "OnDelete" {
 		return healthy("")
 	}
-	if partition := number(o, 0, "spec", "updateStrategy", "rollingUpdate", "partition"); partition > 0 {
+	if o.at("spec", "updateStrategy", "rollingUpdate") != nil {
+		partition := o.number(0, "spec", "updateStrategy", "rollingUpdate", "partition")
 		if updated < want-partition {
-			return progressing("partitioned rollout: %d of %d new pods are updated", updated, want-partition)
+			return progressing("%d of %d pods have the new revision", updated, want-partition)
 		}
 		return healthy("")
 	}
-	if text(o, "status", "updateRevision") != text(o, "status", "currentRevision") {
+	if o.text("status", "updateRevision") != o.text("status", "currentRevision") {
 		return progressing("%d of %d pods have the new revision", updated, want)
 	}
 	return healthy("")
 }
 
-func daemonSet(o *unstructured.Unstructured) Status {
-	if !seen(o) {
-		return progressing("waiting for the rollout to be observed (generation %d)", o.GetGeneration())
+func daemonSet(o object) Status {
+	if !o.seen() {
+		return progressing("waiting for the rollout to be observed (generation %d)", o.generation())
 	}
-	want := number(o, 0, "status", "desiredNumberScheduled")
-	updated := number(o, 0, "status", "updatedNumberScheduled")
-	available := number(o, 0, "status", "numberAvailable")
-	if text(o, "spec", "updateStrategy", "type") != "OnDelete" && updated < want {
+	want := o.number(0, "status", "desiredNumberScheduled")
+	updated := o.number(0, "status", "updatedNumberScheduled")
+	available := o.number(0, "status", "numberAvailable")
+	if o.text("spec", "updateStrategy", "type") == "OnDelete" {
+		return healthy(fmt.Sprintf("%d of %d pods are updated; the others wait to be deleted", updated, want))
+	}
+	if updated < want {
 		return progressing("%d of %d pods are updated", updated, want)
 	}
 	if available < want {
@@ -78,57 +79,51 @@ func daemonSet(o *unstructured.Unstructured) Status {
 	return healthy("")
 }
 
-func replicaSet(o *unstructured.Unstructured) Status {
-	if !seen(o) {
-		return progressing("waiting for generation %d to be observed", o.GetGeneration())
+func replicaSet(o object) Status {
+	if !o.seen() {
+		return progressing("waiting for generation %d to be observed", o.generation())
 	}
-	if c := conditions(o)["ReplicaFailure"]; c.status == "True" {
+	if c := o.condition("ReplicaFailure"); c.status == "True" {
 		return degraded("%s", c.message)
 	}
-	want := number(o, 1, "spec", "replicas")
-	if available := number(o, 0, "status", "availableReplicas"); available < want {
+	want := o.number(1, "spec", "replicas")
+	if available := o.number(0, "status", "availableReplicas"); available < want {
 		return progressing("%d of %d replicas are available", available, want)
 	}
 	return healthy("")
 }
 
-func job(o *unstructured.Unstructured) Status {
-	cs := conditions(o)
-	if c := cs["Failed"]; c.status == "True" {
+func job(o object) Status {
+	if c := o.condition("Failed"); c.status == "True" {
 		return degraded("the job failed: %s", c.message)
 	}
-	if c := cs["Complete"]; c.status == "True" {
+	if c := o.condition("Complete"); c.status == "True" {
 		return healthy(c.message)
 	}
-	if c := cs["Suspended"]; c.status == "True" {
-		return Status{v1alpha1.HealthSuspended, c.message}
+	if c := o.condition("Suspended"); c.status == "True" {
+		s := suspended(c.message)
+		s.AggregateAs = v1alpha1.HealthHealthy
+		return s
 	}
-	return progressing("the job runs (%d active)", number(o, 0, "status", "active"))
+	return progressing("the job runs (%d active)", o.number(0, "status", "active"))
 }
 
-func pod(o *unstructured.Unstructured) Status {
-	switch phase := text(o, "status", "phase"); phase {
-	case "Succeeded":
-		return healthy("")
-	case "Failed":
-		if why := PodProblem(o); why != "" {
-			return degraded("%s", why)
-		}
-		return degraded("the pod failed: %s", strings.TrimSpace(text(o, "status", "reason")+" "+text(o, "status", "message")))
-	case "Running":
-		if why := PodProblem(o); why != "" {
-			return degraded("%s", why)
-		}
-		if conditions(o)["Ready"].status == "True" {
-			return healthy("")
-		}
-		return progressing("the pod is not ready")
+func cronJob(o object) Status {
+	if o.flag("spec", "suspend") {
+		return suspended("the CronJob is suspended")
 	}
-	if why := PodProblem(o); why != "" {
-		if restarts := text(o, "spec", "restartPolicy"); restarts == "" || restarts == "Always" {
-			return degraded("%s", why)
-		}
-		return progressing("%s", why)
+	last, good := o.text("status", "lastScheduleTime"), o.text("status", "lastSuccessfulTime")
+	switch {
+	case o.at("status") == nil:
+		return progressing("waiting for the CronJob to be seen")
+	case last == "":
+		return healthy("no run was due yet")
+	case good == "":
+		return healthy("no run has succeeded yet, and none is known to have failed")
+	case len(o.list("status", "active")) > 0:
+		return healthy("a run is active")
+	case good < last: // both are RFC 3339 in UTC
+		return degraded("the last run, of %s, did not succeed", last)
 	}
-	return progressing("the pod is pending")
+	return healthy("the last run succeeded")
 }
