@@ -44,9 +44,9 @@ bench: build ## the figures in docs/figures.md
 	go test -count=1 -timeout 30m -run '^$$' -bench . ./test/bench
 
 N ?= 1000
-SHAPE ?= directory,kustomize
+SHAPE ?= mixed
 
-bench-gitops: bin/payload/hyperkube ## the GitOps engine on a monorepo of N applications (SHAPE=mixed, FLAGS=-h)
+bench-gitops: bin/payload/hyperkube ## the GitOps engine on a monorepo of N applications (SHAPE=helm, FLAGS=-h)
 	@LOCKSTEP_HYPERKUBE=$(CURDIR)/bin/payload/hyperkube go run ./test/bench/gitops -n $(N) -shape $(SHAPE) $(FLAGS)
 
 bin/payload/hyperkube:

@@ -86,7 +86,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	set.SetOutput(stderr)
 	set.IntVar(&o.n, "n", 1000, "applications, at most 100000")
 	set.IntVar(&o.perNamespace, "per-namespace", 50, "applications in each namespace")
-	set.StringVar(&o.shape, "shape", "directory,kustomize", "directory, kustomize, helm, several with commas, or mixed for all three")
+	set.StringVar(&o.shape, "shape", "mixed", "directory, kustomize, helm, several with commas, or mixed for all three")
 	only := set.String("phases", "", "only these of "+strings.Join(phases, ",")+" (cold always runs)")
 	set.IntVar(&o.reps, "reps", 25, "repetitions of one-app commits and of drift")
 	set.IntVar(&o.parallel, "parallel", 32, "requests at a time, of the engine and of the bare loop")
