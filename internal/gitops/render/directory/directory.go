@@ -113,6 +113,9 @@ func (r *reader) bad(p string, err error) error {
 	if errors.Is(err, source.ErrEscapes) {
 		return &manifest.Error{File: p, Message: err.Error(), Err: err, Hint: "A link may only lead to what is in the same repository."}
 	}
+	if strings.Contains(err.Error(), "symbolic links") { // source has no name for it
+		return &manifest.Error{File: p, Message: err.Error(), Err: err, Hint: "Look for links that lead to each other."}
+	}
 	return fmt.Errorf("%s: %w", p, err)
 }
 
