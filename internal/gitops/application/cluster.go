@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/plan/schema"
 )
 
 // LocalServer is the address by which Applications name the cluster that they
@@ -25,10 +26,16 @@ type Clusters interface {
 // Cluster is one destination. It must not be copied.
 type Cluster struct {
 	Server, Name string
-	Client       dynamic.Interface
-	Mapper       *observe.Mapper
-	Writer       *apply.Writer
-	Live         *observe.Cache
+	Project      string                      // that it is scoped to, "" for all
+	Permits      func(namespace string) bool // nil for every namespace
+	// As returns a writer that acts as a user.
+	As func(user string) (*apply.Writer, error)
+	// Schemas check objects without a request; nil for no check.
+	Schemas *schema.Store
+	Client  dynamic.Interface
+	Mapper  *observe.Mapper
+	Writer  *apply.Writer
+	Live    *observe.Cache
 	// Version and APIs are what charts ask for: "1.37.2", "apps/v1", "apps/v1/Deployment".
 	Capabilities func() (version string, apis []string)
 

@@ -88,6 +88,8 @@ type Controller struct {
 	repos      map[string]*repository
 	unresolved map[string]bool            // applications whose repository is not there
 	dependents map[string]map[string]bool // application → those that wait for it
+	set        *Policies
+	compiled   map[string]compiled // projects by name
 
 	life context.Context // of Run; operations and watches end with it
 	ops  sync.WaitGroup
@@ -101,7 +103,7 @@ const maxActive = 128
 func New(cfg Config, deps Deps) (*Controller, error) {
 	c := &Controller{
 		Config: cfg, Deps: deps, ready: make(chan struct{}), active: make(chan struct{}, maxActive), outbox: make(chan outgoing, 4096), silent: make(chan struct{}),
-		states: map[string]*state{}, repos: map[string]*repository{}, unresolved: map[string]bool{}, dependents: map[string]map[string]bool{},
+		states: map[string]*state{}, repos: map[string]*repository{}, unresolved: map[string]bool{}, dependents: map[string]map[string]bool{}, set: DefaultPolicies(), compiled: map[string]compiled{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](200*time.Millisecond, 2*time.Minute)),
 	}
 	c.apps = dynamicinformer.NewFilteredDynamicInformer(deps.Client, v1alpha1.ApplicationResource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
@@ -194,10 +196,10 @@ func (c *Controller) handleEvents() error {
 	if _, err := c.projects.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		UpdateFunc: func(old, obj any) {
 			if !reflect.DeepEqual(specOf(old), specOf(obj)) {
-				c.enqueueAll()
+				c.projectsChanged()
 			}
-		}, DeleteFunc: func(any) { c.enqueueAll() },
-		AddFunc: func(any) { c.enqueueAll() },
+		}, DeleteFunc: func(any) { c.projectsChanged() },
+		AddFunc: func(any) { c.projectsChanged() },
 	}); err != nil {
 		return fmt.Errorf("watch projects: %w", err)
 	}
@@ -282,7 +284,8 @@ func (c *Controller) LiveChanged(instance string) {
 	}
 }
 
-func (c *Controller) enqueueAll() {
+// EnqueueAll looks at every application.
+func (c *Controller) EnqueueAll() {
 	for _, key := range c.apps.GetStore().ListKeys() {
 		c.queue.Add(key)
 	}

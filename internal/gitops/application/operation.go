@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/plan/schema"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -21,6 +23,7 @@ var (
 	errSuperseded = errors.New("ended for a newer commit or sync")
 	errDeleted    = errors.New("ended because the application is being deleted")
 	errTerminated = errors.New("terminated by hand")
+	errWindow     = errors.New("ended with its sync window")
 )
 
 // operation is one sync under way. The goroutine that runs it writes the
@@ -131,18 +134,39 @@ func (p *pass) launch(ctx context.Context, l launch) {
 	}
 	p.tellAt(op.commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusStarted, Message: fmt.Sprintf("%d to write, %d to prune", l.plan.Count(plan.Create, plan.Update), l.plan.Count(plan.Prune))})
 	release := onlyOnce(func() { <-p.active })
+	writer, err := p.writer()
+	if err != nil {
+		release()
+		op.finish(err, p.Now(), "")
+		cancel(nil)
+		p.queue.Add(p.key)
+		return
+	}
 	req := p.request(op, options, func(why string) { p.operationWaits(op, why, release) })
 	cluster, key := p.cluster, p.key
 	p.ops.Go(func() {
 		defer cancel(nil)
 		defer release()
-		op.finish(apply.Run(run, cluster.Writer, capture{cluster.Live, op}, req), p.Now(), "")
+		op.finish(apply.Run(run, writer, capture{cluster.Live, op}, req), p.Now(), "")
 		p.queue.Add(key)
 	})
 	if sync.Resources == nil && l.wish.InitiatedBy.Automated {
 		p.quiet = true // most syncs end within moments: the status is written once
 		p.queue.AddAfter(p.key, quietTime)
 	}
+}
+
+// writer is the one that the project wants: of the engine, or of a service
+// account that it acts as.
+func (p *pass) writer() (*apply.Writer, error) {
+	if !p.set.Settings.Impersonation || !p.rules.Impersonates() || p.cluster.As == nil {
+		return p.cluster.Writer, nil
+	}
+	user, err := p.rules.ServiceAccount(p.cluster.project(), p.app.Spec.Destination.Namespace, p.app.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	return p.cluster.As(user)
 }
 
 // quietTime is how long an automated sync may run before the status tells of it.
@@ -156,10 +180,52 @@ func (p *pass) setOperation(op *operation) {
 
 func (p *pass) request(op *operation, options plan.Options, waiting func(string)) apply.Request {
 	sync := op.wish.Sync
+	strategy := sync.SyncStrategy
+	key, schemas := p.key, p.cluster.Schemas
+	policy := p.app.Spec.SyncPolicy
 	return apply.Request{
-		Plan: op.plan, Options: options, Prune: sync.Prune, Namespace: p.namespaceFor(op.plan, options), Selected: selection(sync.Resources),
-		NoHooks: sync.SyncStrategy != nil && sync.SyncStrategy.Apply != nil, Changed: p.st.wake, Report: op.report, Kinds: p.cluster.Mapper.Reset,
-		Waiting: waiting,
+		Plan: op.plan, Options: options, Prune: sync.Prune, DryRun: sync.DryRun, Revision: op.commit, Started: op.started, Now: p.Now,
+		Namespace: p.namespaceFor(op.plan, options), ManageNamespace: policy != nil && policy.ManagedNamespaceMetadata != nil, Selected: apply.Select(sync.Resources),
+		NoHooks: strategy != nil && strategy.Apply != nil, Force: strategy != nil && (strategy.Apply != nil && strategy.Apply.Force || strategy.Hook != nil && strategy.Hook.Force),
+		Validate: func(c plan.Change) error { return validate(p.life, schemas, c) },
+		Approved: func() bool { return p.approved(key, op.started) },
+		Changed:  p.st.wake, Report: op.report, Kinds: p.kindsChanged, Waiting: waiting,
+	}
+}
+
+// validate checks an object against the cluster's schemas, as far as they can
+// be had; else the API server will say what is wrong.
+func validate(ctx context.Context, schemas *schema.Store, c plan.Change) error {
+	if schemas == nil || c.Options.SkipValidation || c.Desired == nil || c.Action == plan.Prune {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+	defer cancel()
+	problems, err := schemas.Validate(ctx, c.Desired)
+	if err != nil || len(problems) == 0 {
+		return nil
+	}
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.String()
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+const schemaTimeout = 10 * time.Second
+
+// approved reports whether the application's annotation approves what was
+// asked for at a time.
+func (c *Controller) approved(key string, since time.Time) bool {
+	app, _ := c.application(key)
+	return app != nil && plan.Confirmed(app.Annotations, since)
+}
+
+// kindsChanged makes the cluster be asked for its kinds anew.
+func (p *pass) kindsChanged() {
+	p.cluster.Mapper.Reset()
+	if p.cluster.Schemas != nil {
+		p.cluster.Schemas.Reset()
 	}
 }
 
@@ -220,20 +286,6 @@ func (op *operation) finish(err error, at time.Time, message string) {
 		op.message = message
 	default:
 		op.message = fmt.Sprintf("successfully synced (%d applied, %d pruned)", written, pruned)
-	}
-}
-
-func selection(list []v1alpha1.SyncResource) func(plan.Key) bool {
-	if len(list) == 0 {
-		return nil
-	}
-	return func(k plan.Key) bool {
-		for _, r := range list {
-			if r.Group == k.Group && r.Kind == k.Kind && r.Name == k.Name && (r.Namespace == "" || r.Namespace == k.Namespace) {
-				return true
-			}
-		}
-		return false
 	}
 }
 
@@ -360,32 +412,7 @@ func (op *operation) state(app *v1alpha1.Application) *v1alpha1.OperationState {
 		}
 	}
 	for _, k := range op.order {
-		s.SyncResult.Resources = append(s.SyncResult.Resources, resourceResult(k, op.results[k]))
+		s.SyncResult.Resources = append(s.SyncResult.Resources, op.results[k].Record())
 	}
 	return s
-}
-
-func resourceResult(k plan.Key, r apply.Result) *v1alpha1.ResourceResult {
-	res := &v1alpha1.ResourceResult{
-		Group: k.Group, Version: r.Version, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name,
-		Status: "Synced", Message: r.Message, SyncPhase: string(r.Phase),
-	}
-	switch {
-	case r.Err != nil:
-		res.Status, res.Message = "SyncFailed", r.Err.Error()
-	case r.Skipped:
-		res.Status = "PruneSkipped"
-	case r.Action == plan.Prune:
-		res.Status = "Pruned"
-	}
-	if r.Hook {
-		res.HookType, res.HookPhase = string(r.Phase), v1alpha1.PhaseRunning
-		if r.Complete {
-			res.HookPhase = v1alpha1.PhaseSucceeded
-		}
-		if r.Err != nil {
-			res.HookPhase = v1alpha1.PhaseFailed
-		}
-	}
-	return res
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/project"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 )
 
@@ -21,6 +22,8 @@ type pass struct {
 	app     v1alpha1.Application        // its fields are shared: replaced, never changed in place
 	was     *v1alpha1.ApplicationStatus // as read
 	cluster *Cluster
+	set     *Policies
+	rules   *project.Project
 	hold    *hold
 	sources []*v1alpha1.ApplicationSource // that count: those of the hold, if there is one
 	revs    []Revision                    // what they name
@@ -51,7 +54,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if app == nil {
 		return nil
 	}
-	p := &pass{Controller: c, key: key, st: st, app: *app, was: &app.Status, annotate: map[string]any{}}
+	p := &pass{Controller: c, key: key, st: st, app: *app, was: &app.Status, set: c.policies(), annotate: map[string]any{}}
 	defer st.notify()
 	if p.app.DeletionTimestamp != nil {
 		return p.finalize(ctx)
@@ -159,6 +162,9 @@ func (p *pass) compare(ctx context.Context) {
 	}
 	var want *rendered
 	if err == nil {
+		err = p.checkSignatures(ctx)
+	}
+	if err == nil {
 		want, err = p.rendered(ctx)
 	}
 	var pl *plan.Plan
@@ -177,6 +183,7 @@ func (p *pass) compare(ctx context.Context) {
 	p.st.plan = pl
 	p.st.mu.Unlock()
 	p.warn(pl.Warnings)
+	p.findOrphans()
 }
 
 // fail turns a failed comparison into a condition.

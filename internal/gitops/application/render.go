@@ -256,7 +256,7 @@ func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource,
 		now.inputs[i] = t.Inputs()
 	}
 	if now.err == nil {
-		now.err = p.target(now, objects)
+		now.err = p.targeted(now, objects)
 	}
 	now.took = p.Now().Sub(start)
 	if current {
@@ -265,8 +265,8 @@ func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource,
 	return now, nil
 }
 
-// target makes the objects what is to be in the cluster.
-func (p *pass) target(r *rendered, objects []manifest.Object) error {
+// targeted makes the objects what is to be in the cluster.
+func (p *pass) targeted(r *rendered, objects []manifest.Object) error {
 	scopes := &noted{Mapper: p.cluster.Mapper}
 	out, repeated, err := render.Target(objects, p.instance(p.app.Namespace, p.app.Name), p.app.Spec.Destination.Namespace, scopes)
 	if err != nil {

@@ -45,7 +45,7 @@ type state struct {
 	drift       string // last drift told
 	ready       readiness
 	resync      time.Time
-	waitsFor    []string // applications that a sync waits for
+	signed      map[int]string // by source: the commit whose signature was verified
 }
 
 // verdict is the outcome of comparing one object, and what it was made of.

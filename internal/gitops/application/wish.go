@@ -25,6 +25,8 @@ func (p *pass) startOperation(ctx context.Context) {
 		switch {
 		case terminates(&p.app):
 			op.cancel(errTerminated)
+		case p.overrun(op) != "":
+			op.cancel(fmt.Errorf("%w: %s", errWindow, p.overrun(op)))
 		case op.wish.InitiatedBy.Automated && (wish != nil || newer):
 			op.cancel(errSuperseded) // its end brings the next pass
 		case wish == nil && op.wish.InitiatedBy.Automated && !op.waiting() && p.Now().Sub(op.started) < quietTime:
@@ -78,7 +80,7 @@ func (p *pass) wished(ctx context.Context, wish v1alpha1.Operation) (launch, err
 	if p.cluster == nil {
 		return l, p.failure
 	}
-	if err := p.mayWish(sync); err != nil {
+	if err := p.mayWish(); err != nil {
 		return l, err
 	}
 	if len(sync.Manifests) > 0 {
@@ -174,7 +176,7 @@ func (p *pass) wishedManifests(ctx context.Context, l launch) (launch, error) {
 	if len(l.want.revisions) == 0 {
 		l.want.revisions = []string{""}
 	}
-	if err := p.target(l.want, objects); err != nil {
+	if err := p.targeted(l.want, objects); err != nil {
 		return l, err
 	}
 	var err error

@@ -18,6 +18,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,15 +62,16 @@ type Cache struct {
 	kinds      map[schema.GroupKind]*kind
 	byInstance map[string]map[plan.Key]*Object
 	byOwner    map[types.UID][]*Object
-	events     map[string]podEvent // pod "namespace/name" → last warning
-	started    bool                // the watch of events
+	loose      map[string]map[plan.Key]*Object // by namespace: neither tracked nor owned
+	events     map[string]podEvent             // pod "namespace/name" → last warning
+	started    bool                            // the watch of events
 }
 
 // New returns a cache that watches nothing yet.
 func New(d Deps) *Cache {
 	return &Cache{
 		Deps: d, kinds: map[schema.GroupKind]*kind{}, byInstance: map[string]map[plan.Key]*Object{},
-		byOwner: map[types.UID][]*Object{}, events: map[string]podEvent{},
+		byOwner: map[types.UID][]*Object{}, loose: map[string]map[plan.Key]*Object{}, events: map[string]podEvent{},
 	}
 }
 
@@ -175,6 +178,14 @@ func (c *Cache) link(o *Object) {
 		}
 		m[o.Key] = o
 	}
+	if o.Instance == "" && len(o.Owners) == 0 && o.Key.Namespace != "" {
+		m := c.loose[o.Key.Namespace]
+		if m == nil {
+			m = map[plan.Key]*Object{}
+			c.loose[o.Key.Namespace] = m
+		}
+		m[o.Key] = o
+	}
 	for _, ref := range o.Owners {
 		c.byOwner[ref.UID] = append(c.byOwner[ref.UID], o)
 	}
@@ -185,6 +196,12 @@ func (c *Cache) unlink(o *Object) {
 		delete(m, o.Key)
 		if len(m) == 0 {
 			delete(c.byInstance, o.Instance)
+		}
+	}
+	if m := c.loose[o.Key.Namespace]; m != nil && m[o.Key] == o {
+		delete(m, o.Key)
+		if len(m) == 0 {
+			delete(c.loose, o.Key.Namespace)
 		}
 	}
 	for _, ref := range o.Owners {
@@ -310,6 +327,19 @@ func (c *Cache) Objects(instance string) []*Object {
 	for _, o := range m {
 		out = append(out, o)
 	}
+	return out
+}
+
+// Loose returns the objects of a namespace that no application tracks and no
+// object owns, in the watched kinds, sorted.
+func (c *Cache) Loose(namespace string) []*Object {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var out []*Object
+	for _, o := range c.loose[namespace] {
+		out = append(out, o)
+	}
+	slices.SortFunc(out, func(a, b *Object) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	return out
 }
 
