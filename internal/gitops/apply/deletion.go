@@ -69,7 +69,7 @@ func (r *run) deleteWave(ctx context.Context, what string, tasks []*task) (strin
 	}
 	for _, t := range tasks {
 		if t.over && t.res.Err != nil {
-			if derr := r.removeHook(ctx, t.object, false); derr != nil {
+			if derr := r.removeHook(ctx, t.object, "background", false); derr != nil {
 				return "", fmt.Errorf("%w; its object could not be deleted: %w", err, derr)
 			}
 		}

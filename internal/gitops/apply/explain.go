@@ -95,6 +95,9 @@ func reason(verb string, o *unstructured.Unstructured, err error, s metav1.Statu
 	case apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsServiceUnavailable(err):
 		return &Refusal{What: fmt.Sprintf("the API server is overloaded or not ready (%s, after %d attempts to %s)", s.Reason, attempts, verb), Try: "the next attempt may succeed"}
 	}
+	if m := undeclared.FindString(text); m != "" && !secret {
+		return &Refusal{What: "an unknown field: " + m, Try: "look for a typing error; with Validate=false the field is left out"}
+	}
 	if strings.Contains(text, "duplicate entries for key") {
 		return &Refusal{What: "a list has two entries with one name" + say("%s", text), Try: "remove one: server-side apply merges lists by name"}
 	}

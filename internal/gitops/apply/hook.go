@@ -27,7 +27,7 @@ func (r *run) clear(ctx context.Context, t *task) Result {
 	}
 	old, err := r.live.Get(ctx, t.Hook.Object)
 	if err == nil && old != nil && (t.replaces() || old.GetDeletionTimestamp() != nil) {
-		err = r.removeHook(ctx, old, true)
+		err = r.removeHook(ctx, old, r.propagation(old), true)
 	}
 	if err == nil {
 		return Result{}
@@ -38,16 +38,20 @@ func (r *run) clear(ctx context.Context, t *task) Result {
 // replaces reports whether a hook's object takes the place of an earlier one.
 func (t *task) replaces() bool { return slices.Contains(t.Hook.Delete, plan.BeforeHookCreation) }
 
-// removeHook deletes the object of a hook; one that still runs takes what it
-// owns along before it goes.
-func (r *run) removeHook(ctx context.Context, o *unstructured.Unstructured, wait bool) error {
+// propagation is how a hook's object is deleted: one that may still run takes
+// what it owns along before it goes.
+func (r *run) propagation(o *unstructured.Unstructured) string {
+	if finished(o) {
+		return "background"
+	}
+	return r.Options.PrunePropagation
+}
+
+// removeHook deletes the object of a hook.
+func (r *run) removeHook(ctx context.Context, o *unstructured.Unstructured, propagation string, wait bool) error {
 	o, err := r.dropFinalizer(ctx, o, v1alpha1.AnnotationHookFinalizer)
 	if err != nil {
 		return err
-	}
-	propagation := r.Options.PrunePropagation
-	if finished(o) {
-		propagation = "background"
 	}
 	if o.GetDeletionTimestamp() == nil {
 		if err := r.Delete(ctx, o, propagation); err != nil {
@@ -148,7 +152,7 @@ func (r *run) create(ctx context.Context, t *task, o *unstructured.Unstructured)
 			return live, word(options, "created"), nil // by an earlier try whose answer was lost
 		}
 		if live != nil && (t.replaces() || live.GetDeletionTimestamp() != nil) {
-			if err = r.removeHook(ctx, live, true); err != nil {
+			if err = r.removeHook(ctx, live, r.propagation(live), true); err != nil {
 				return nil, "", err
 			}
 		}
@@ -232,7 +236,7 @@ func (r *run) cleanHooks(ctx context.Context, policy plan.DeletePolicy) {
 		if !t.over || !slices.Contains(t.Hook.Delete, when) {
 			continue
 		}
-		if err := r.removeHook(ctx, t.object, false); err != nil {
+		if err := r.removeHook(ctx, t.object, "background", false); err != nil {
 			t.res.Message += "; the hook could not be deleted: " + err.Error()
 			r.report(t.res)
 		}
@@ -289,7 +293,7 @@ func (r *run) stopHooks(ctx context.Context) {
 				r.endHook(ctx, t, v)
 				continue
 			}
-			err = r.removeHook(ctx, now, false)
+			err = r.removeHook(ctx, now, r.propagation(now), false)
 		}
 		t.over = true
 		t.res.Err, t.res.Complete, t.res.HookPhase = errors.New("terminated"), true, v1alpha1.PhaseFailed

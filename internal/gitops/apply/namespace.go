@@ -58,7 +58,7 @@ func (r *run) livesIn(namespace string) bool {
 func (r *run) ensureNamespace(ctx context.Context, ns *unstructured.Unstructured, managed bool) (o *unstructured.Unstructured, how string, err error) {
 	for range 2 {
 		if managed {
-			o, err = r.patch(ctx, ns, plan.ObjectOptions{}, nil)
+			o, _, err = r.patch(ctx, ns, plan.ObjectOptions{}, nil)
 			how = "serverside-applied"
 			if err != nil || o.GetDeletionTimestamp() == nil {
 				return o, how, err

@@ -59,7 +59,7 @@ func allowed(err error) int {
 	case apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err), apierrors.IsServerTimeout(err), apierrors.IsTimeout(err), unreachable(err):
 		return attempts
 	case apierrors.IsInternalError(err), apierrors.IsConflict(err) && !strings.Contains(err.Error(), "UID in"), apierrors.IsUnexpectedServerError(err):
-		if tooLarge(err) {
+		if tooLarge(err) || typedRefusal(err) {
 			return 1
 		}
 		return attemptsRefused

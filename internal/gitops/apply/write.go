@@ -34,8 +34,8 @@ func (w *Writer) write(ctx context.Context, c *plan.Change, app plan.Options, fo
 	}
 	switch {
 	case live == nil:
-		got, err := w.patch(ctx, c.Desired, options, nil)
-		return got, word(options, "created"), err
+		got, note, err := w.patch(ctx, c.Desired, options, nil)
+		return got, word(options, "created") + note, err
 	case options.Replace && force && mayRecreate(c.Desired):
 		got, err := w.recreate(ctx, c.Desired, live, options)
 		return got, "replaced", err
@@ -46,15 +46,15 @@ func (w *Writer) write(ctx context.Context, c *plan.Change, app plan.Options, fo
 	if err := w.adopt(ctx, live, app); err != nil {
 		return nil, "", err
 	}
-	got, err := w.patch(ctx, c.Desired, options, nil)
+	got, note, err := w.patch(ctx, c.Desired, options, nil)
 	if isImmutable(err) && (force || isBinding(c.Key)) && mayRecreate(c.Desired) {
 		got, err = w.recreate(ctx, c.Desired, live, options)
 		return got, "deleted and created", err
 	}
 	if err == nil && got.GetResourceVersion() == live.GetResourceVersion() {
-		return got, word(options, "unchanged"), nil
+		return got, word(options, "unchanged") + note, nil
 	}
-	return got, word(options, "configured"), err
+	return got, word(options, "configured") + note, err
 }
 
 func word(options plan.ObjectOptions, otherwise string) string {
@@ -124,7 +124,7 @@ func (w *Writer) recreate(ctx context.Context, desired, live *unstructured.Unstr
 	if err := w.awaitGone(ctx, live); err != nil {
 		return nil, fmt.Errorf("delete to make it anew: %w", err)
 	}
-	got, err := w.patch(ctx, desired, options, nil)
+	got, _, err := w.patch(ctx, desired, options, nil)
 	if err == nil {
 		return got, nil
 	}

@@ -103,11 +103,29 @@ func (w *Writer) do(ctx context.Context, verb string, o *unstructured.Unstructur
 
 // Predict asks the API server what applying the object would give.
 func (w *Writer) Predict(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions) (*unstructured.Unstructured, error) {
-	return w.patch(ctx, o, options, []string{metav1.DryRunAll})
+	got, _, err := w.patch(ctx, o, options, []string{metav1.DryRunAll})
+	return got, err
 }
 
-// patch is a server-side apply: one request.
-func (w *Writer) patch(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions, dryRun []string) (*unstructured.Unstructured, error) {
+// lenience bounds how often an object is sent again without what the server
+// complained about.
+const lenience = 10
+
+// patch is a server-side apply: one request, unless something in the object
+// has to go first that client-side apply lets pass; note says what.
+func (w *Writer) patch(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions, dryRun []string) (got *unstructured.Unstructured, note string, err error) {
+	for range lenience {
+		got, err = w.apply(ctx, o, options, dryRun)
+		less, what := lenient(o, options, err)
+		if less == nil {
+			return got, note, err
+		}
+		o, note = less, note+"; "+what
+	}
+	return nil, "", err
+}
+
+func (w *Writer) apply(ctx context.Context, o *unstructured.Unstructured, options plan.ObjectOptions, dryRun []string) (*unstructured.Unstructured, error) {
 	if o.GetName() == "" {
 		return nil, errors.New("generateName is for hooks only; give the object a name")
 	}

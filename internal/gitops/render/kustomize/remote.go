@@ -9,6 +9,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -50,27 +51,34 @@ type mount struct {
 // folder of the mount, "" for the repository itself.
 func (f *treeFS) located(p string) (tree *source.Tree, inner, at string) {
 	p = path.Clean("/" + p)
-	rest, ok := strings.CutPrefix(p, "/"+mountName+"/")
-	if !ok {
-		return f.tree, p[1:], ""
-	}
-	n, inner, _ := strings.Cut(rest, "/")
-	for i, m := range f.mounts {
-		if fmt.Sprint(i) == n {
-			return m.tree, inner, "/" + mountName + "/" + n
-		}
+	if m, folder, ok := f.mounted(p); ok {
+		return m.tree, strings.TrimPrefix(strings.TrimPrefix(p, folder), "/"), folder
 	}
 	return f.tree, p[1:], ""
 }
 
+// mounted finds the mount that holds an absolute path, and its folder.
+func (f *treeFS) mounted(p string) (mount, string, bool) {
+	rest, ok := strings.CutPrefix(p, "/"+mountName+"/")
+	if !ok {
+		return mount{}, "", false
+	}
+	number, _, _ := strings.Cut(rest, "/")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n >= len(f.mounts) {
+		return mount{}, "", false
+	}
+	return f.mounts[n], "/" + mountName + "/" + number, true
+}
+
 // shown is the name of a file for people.
 func (f *treeFS) shown(p string) string {
-	_, inner, at := f.located(p)
-	if at == "" {
-		return inTree(p)
+	p = path.Clean("/" + p)
+	m, folder, ok := f.mounted(p)
+	if !ok {
+		return p[1:]
 	}
-	m := f.mounts[slices.IndexFunc(f.mounts, func(m mount) bool { t, _, _ := f.located(p); return m.tree == t })]
-	name := m.repo + "//" + inner
+	name := m.repo + "/" + strings.TrimPrefix(p, folder) // "//": as Kustomize writes it
 	if m.ref != "" {
 		name += "?ref=" + m.ref
 	}

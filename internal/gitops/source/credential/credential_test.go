@@ -31,7 +31,7 @@ func TestNormalize(t *testing.T) {
 	for _, c := range [][2]string{
 		{"https://GitHub.com/Org/Repo.git", "https://github.com/org/repo"}, {"git@github.com:Org/repo.git", "git@github.com/org/repo"},
 		{"ssh://git@github.com/org/repo", "git@github.com/org/repo"}, {" https://h/r ", "https://h/r"}, {"ssh://git@h:2222/r", "git@h:2222/r"},
-		{"ghcr.io/org/charts", "ghcr.io/org/charts"}, {"://", ""},
+		{"ghcr.io/org/charts", "ghcr.io/org/charts"}, {"127.0.0.1:5000/org", "127.0.0.1:5000/org"}, {"", ""}, {"://", ""},
 	} {
 		if got := Normalize(c[0]); got != c[1] {
 			t.Errorf("Normalize(%q) = %q, want %q", c[0], got, c[1])

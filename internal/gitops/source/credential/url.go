@@ -18,11 +18,14 @@ func Normalize(repoURL string) string {
 	if sshURL.MatchString(s) && !strings.HasPrefix(s, "ssh://") {
 		s = "ssh://" + strings.Replace(s, ":", "/", 1)
 	}
+	if s != "" && !strings.Contains(s, "://") {
+		s = "//" + s // a registry: "host:port/path" has no scheme
+	}
 	u, err := url.Parse(strings.TrimSuffix(s, ".git"))
 	if err != nil {
 		return ""
 	}
-	return strings.TrimPrefix(u.String(), "ssh://")
+	return strings.TrimPrefix(strings.TrimPrefix(u.String(), "ssh:"), "//")
 }
 
 // Same reports whether two URLs are the same repository for Argo CD.

@@ -75,7 +75,8 @@ type Deps struct {
 	// Credential says how a repository is read; see [credential.Store.For].
 	Credential func(project, repoURL string) (credential.Credential, error)
 	Tokens     *credential.Tokens // of GitHub Apps; nil when there are none
-	// Moved is told of refs that moved. It must not block for long. May be nil.
+	// Moved is told of refs that moved, in their order and before those who
+	// wait for the round go on. It must not wait for the store. May be nil.
 	Moved func(Move)
 	// Health is told when a repository cannot be read any more, and when it can
 	// again (nil). May be nil.

@@ -178,19 +178,21 @@ func (m *mirror) end(r *round, moves []Move, err error) {
 		}
 	}
 	r.err = err
-	m.running = nil
-	if m.next != nil {
-		m.startLocked()
-	}
 	m.mu.Unlock()
-	close(r.done)
-	m.store.poke()
 	for _, move := range moves {
 		m.store.deps.Moved(move)
 	}
 	if (before == nil) != (err == nil) && !errors.Is(err, context.Canceled) {
 		m.store.deps.Health(m.name, err)
 	}
+	m.mu.Lock()
+	m.running = nil
+	if m.next != nil { // only now, so that moves are told in their order
+		m.startLocked()
+	}
+	m.mu.Unlock()
+	close(r.done) // those who wait find everything told
+	m.store.poke()
 }
 
 // Want is a revision of a repository that a reader follows.
