@@ -22,13 +22,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/application"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/destination"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/observe/health"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/settings"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -87,6 +92,8 @@ type Deps struct {
 	Rest         *rest.Config // rights to everything that Applications may hold
 	Repositories Repositories
 	Sources      application.Sources // nil for Repositories alone
+	Saved        application.Saved   // nil to keep renders in memory only
+	Credentials  func(Credentials)   // told of what the home namespace says of repositories; may be nil
 	Now          func() time.Time    // nil for time.Now
 }
 
@@ -97,6 +104,7 @@ type Engine struct {
 	client     dynamic.Interface
 	controller *application.Controller
 	clusters   *clusters
+	assess     atomic.Pointer[health.Assessor]
 	ready      chan struct{}
 }
 
@@ -118,7 +126,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		return nil, fmt.Errorf("gitops: client: %w", err)
 	}
 	e := &Engine{cfg: cfg, deps: deps, client: client, ready: make(chan struct{})}
-	e.clusters = &clusters{engine: e}
+	e.clusters = &clusters{engine: e, all: destination.NewSet(deps.Rest, nil), known: map[string]*connected{}}
+	assessor, _ := health.New(settings.Default())
+	e.assess.Store(assessor)
 	sources := deps.Sources
 	if sources == nil {
 		sources = application.Local(deps.Repositories)
@@ -127,7 +137,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		Namespace: cfg.Namespace, FieldManager: cfg.FieldManager, ResyncInterval: cfg.ResyncInterval, Workers: cfg.Workers,
 	}, application.Deps{
 		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Clusters: e.clusters,
-		Renderer: render.New(), Sources: sources, Now: deps.Now,
+		Renderer: render.New(), Sources: sources, Saved: deps.Saved, Now: deps.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -163,13 +173,21 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	here, err := e.connect(ctx, application.LocalServer, "in-cluster", e.deps.Rest)
+	e.clusters.life = ctx
+	configuration, err := newConfiguration(e)
 	if err != nil {
 		return err
 	}
-	e.clusters.here = here
-	defer here.Live.Wait()
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	defer e.clusters.wait()
 	defer cancel()
+	if err := configuration.run(ctx, &watches); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	go func() {
 		select {
 		case <-e.controller.Ready():

@@ -50,6 +50,10 @@ type Deps struct {
 	Changed func(instance string)                                  // an object of the application changed; must not block
 	Assess  func(*unstructured.Unstructured) (health.Status, bool) // nil for health.Of
 	Life    context.Context                                        // watches end with it
+	// Namespaces are those that are watched; none means all. Cluster says that
+	// cluster-scoped objects are watched although Namespaces are named.
+	Namespaces []string
+	Cluster    bool
 }
 
 // Cache is the live state of one cluster. It is safe for concurrent use.

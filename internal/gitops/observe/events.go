@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -31,8 +32,11 @@ const maxEvents = 5000 // pods with a warning that are remembered
 
 // watchEvents follows the warnings about pods. Only the last of each pod is
 // kept. c.mu is held.
-func (c *Cache) watchEvents() {
-	client := c.Client.Resource(eventResource)
+func (c *Cache) watchEvents(namespace string) {
+	var client dynamic.ResourceInterface = c.Client.Resource(eventResource)
+	if namespace != "" {
+		client = c.Client.Resource(eventResource).Namespace(namespace)
+	}
 	only := func(o *metav1.ListOptions) { o.FieldSelector = "involvedObject.kind=Pod,type=Warning" }
 	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {

@@ -2,6 +2,8 @@ package observe
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,19 +14,29 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// kind is one watched kind: where a reflector puts its objects.
+// kind is one watched kind.
 type kind struct {
 	*Cache
 	resource Resource
 	objects  map[string]*Object // "namespace/name"; guarded by Cache.mu
+	scopes   []*scope           // never changed after watch
 
 	mu      sync.Mutex
-	listed  bool
-	last    error           // of listing or watching, nil when it works
-	waiting map[string]bool // applications to tell when the first listing is here
+	waiting map[string]bool // applications to tell when the first listings are here
 }
 
-var _ cache.TransformingStore = (*kind)(nil)
+// scope is where a reflector puts its objects: those of a kind in all
+// namespaces, or in one.
+type scope struct {
+	*kind
+	namespace string // "" for all
+
+	mu     sync.Mutex
+	listed bool
+	last   error // of listing or watching, nil when it works
+}
+
+var _ cache.TransformingStore = (*scope)(nil)
 
 // watch starts the watch of a kind, once.
 func (c *Cache) watch(r Resource) *kind {
@@ -35,138 +47,184 @@ func (c *Cache) watch(r Resource) *kind {
 	}
 	k := &kind{Cache: c, resource: r, objects: map[string]*Object{}, waiting: map[string]bool{}}
 	c.kinds[r.Kind.GroupKind()] = k
-	expected := &unstructured.Unstructured{}
-	expected.SetGroupVersionKind(r.Kind)
-	reflector := cache.NewReflectorWithOptions(k.listWatch(c.Client.Resource(r.GroupVersionResource)), expected, k, cache.ReflectorOptions{Name: "observe " + r.Kind.Kind})
-	reflector.WatchListPageSize = 500
-	c.wg.Go(func() { reflector.RunWithContext(c.Life) })
+	for _, namespace := range c.namespaces(r) {
+		k.scopes = append(k.scopes, &scope{kind: k, namespace: namespace})
+	}
+	for _, s := range k.scopes {
+		expected := &unstructured.Unstructured{}
+		expected.SetGroupVersionKind(r.Kind)
+		reflector := cache.NewReflectorWithOptions(s.listWatch(), expected, s, cache.ReflectorOptions{Name: "observe " + r.Kind.Kind + " " + s.namespace})
+		reflector.WatchListPageSize = 500
+		c.wg.Go(func() { reflector.RunWithContext(c.Life) })
+	}
 	if r.Kind == podKind && !c.started {
 		c.started = true
-		c.watchEvents()
+		for _, namespace := range c.namespaces(r) {
+			c.watchEvents(namespace)
+		}
 	}
 	return k
 }
 
+// namespaces are those in which a kind is watched, "" for all or for none.
+func (c *Cache) namespaces(r Resource) []string {
+	switch {
+	case len(c.Namespaces) == 0:
+		return []string{""}
+	case r.Namespaced:
+		return c.Namespaces
+	case c.Cluster:
+		return []string{""}
+	}
+	return nil
+}
+
 // listWatch notes the errors of listing and watching for those who wait.
-func (k *kind) listWatch(client dynamic.NamespaceableResourceInterface) cache.ListerWatcher {
+func (s *scope) listWatch() cache.ListerWatcher {
+	var client dynamic.ResourceInterface = s.Client.Resource(s.resource.GroupVersionResource)
+	if s.namespace != "" {
+		client = s.Client.Resource(s.resource.GroupVersionResource).Namespace(s.namespace)
+	}
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			list, err := client.List(ctx, o)
-			k.note(err)
+			s.note(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 			w, err := client.Watch(ctx, o)
-			k.note(err)
+			s.note(err)
 			return w, err
 		},
-	}, k.Client)
+	}, s.Client)
 }
 
-func (k *kind) note(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.last = err
+func (s *scope) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = err
 }
 
-// wait reports whether the first listing is here; if not, instance is told
-// when it is.
+// state reports whether the first listing is here, and the last error.
+func (s *scope) state() (listed bool, last error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed, s.last
+}
+
+// wait reports whether the first listings are here; if not, instance is told
+// when they are.
 func (k *kind) wait(instance string) (listed bool, last error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.listed {
-		k.waiting[instance] = true
+	for _, s := range k.scopes {
+		if here, err := s.state(); !here {
+			k.waiting[instance] = true
+			return false, err
+		}
 	}
-	return k.listed, k.last
+	return true, nil
 }
 
 // Transformer makes the reflector keep a first listing in the small form.
-func (k *kind) Transformer() cache.TransformFunc {
+func (s *scope) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		if u, ok := obj.(*unstructured.Unstructured); ok {
-			return k.compact(u)
+			return s.compact(u)
 		}
 		return obj, nil
 	}
 }
 
 // Add implements cache.ReflectorStore.
-func (k *kind) Add(obj any) error {
+func (s *scope) Add(obj any) error {
 	u, ok := obj.(*unstructured.Unstructured)
-	if !ok {
+	if !ok || s.echo(u) {
 		return nil
 	}
-	if k.echo(u) {
-		return nil
-	}
-	o, err := k.compact(u)
+	o, err := s.compact(u)
 	if err != nil {
 		return err
 	}
-	k.tell(k.put(k, o))
+	s.tell(s.put(s.kind, o))
 	return nil
 }
 
 // echo reports whether the cache has this very state already.
-func (k *kind) echo(u *unstructured.Unstructured) bool {
-	k.Cache.mu.RLock()
-	defer k.Cache.mu.RUnlock()
-	old := k.objects[u.GetNamespace()+"/"+u.GetName()]
+func (s *scope) echo(u *unstructured.Unstructured) bool {
+	s.Cache.mu.RLock()
+	defer s.Cache.mu.RUnlock()
+	old := s.objects[u.GetNamespace()+"/"+u.GetName()]
 	return old != nil && old.ResourceVersion == u.GetResourceVersion() && old.UID == u.GetUID() && old.Deleting == (u.GetDeletionTimestamp() != nil)
 }
 
 // Update implements cache.ReflectorStore.
-func (k *kind) Update(obj any) error { return k.Add(obj) }
+func (s *scope) Update(obj any) error { return s.Add(obj) }
 
 // Delete implements cache.ReflectorStore.
-func (k *kind) Delete(obj any) error {
+func (s *scope) Delete(obj any) error {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
-		k.tell(k.drop(k, u.GetNamespace(), u.GetName(), u.GetUID()))
+		s.tell(s.drop(s.kind, u.GetNamespace(), u.GetName(), u.GetUID()))
 	}
 	return nil
 }
 
 // Resync implements cache.ReflectorStore.
-func (k *kind) Resync() error { return nil }
+func (s *scope) Resync() error { return nil }
 
 // Replace implements cache.ReflectorStore: the list as of a resource version.
-func (k *kind) Replace(list []any, version string) error {
+func (s *scope) Replace(list []any, version string) error {
 	here := make(map[string]bool, len(list))
+	var errs []error
 	for _, item := range list {
-		var o *Object
-		switch v := item.(type) {
-		case *Object:
-			o = v
-		case *unstructured.Unstructured:
+		o, ok := item.(*Object)
+		if u, whole := item.(*unstructured.Unstructured); whole {
 			var err error
-			if o, err = k.compact(v); err != nil {
-				return err
+			if o, err = s.compact(u); err != nil {
+				errs = append(errs, err)
+				continue
 			}
+		} else if !ok {
+			errs = append(errs, fmt.Errorf("a listing of %s has a %T", s.resource.Kind.Kind, item))
+			continue
 		}
 		here[o.Key.Namespace+"/"+o.Key.Name] = true
-		k.tell(k.put(k, o))
+		s.tell(s.put(s.kind, o))
 	}
-	for _, o := range k.missing(here, version) {
-		k.tell(k.drop(k, o.Key.Namespace, o.Key.Name, o.UID))
+	for _, o := range s.missing(here, version) {
+		s.tell(s.drop(s.kind, o.Key.Namespace, o.Key.Name, o.UID))
 	}
+	s.mu.Lock()
+	s.listed, s.last = true, nil
+	s.mu.Unlock()
+	s.complete()
+	return errors.Join(errs...)
+}
+
+// complete tells those who wait when every first listing is here.
+func (k *kind) complete() {
 	k.mu.Lock()
-	k.listed, k.last = true, nil
+	for _, s := range k.scopes {
+		if here, _ := s.state(); !here {
+			k.mu.Unlock()
+			return
+		}
+	}
 	waiting := k.waiting
 	k.waiting = map[string]bool{}
 	k.mu.Unlock()
 	for instance := range waiting {
 		k.Changed(instance)
 	}
-	return nil
 }
 
 // missing are the objects that a listing does not have, but for those that
 // this process wrote after it.
-func (k *kind) missing(here map[string]bool, version string) (out []*Object) {
-	k.Cache.mu.RLock()
-	defer k.Cache.mu.RUnlock()
-	for name, o := range k.objects {
-		if !here[name] && !newerThan(o.ResourceVersion, version) {
+func (s *scope) missing(here map[string]bool, version string) (out []*Object) {
+	s.Cache.mu.RLock()
+	defer s.Cache.mu.RUnlock()
+	for name, o := range s.objects {
+		if !here[name] && (s.namespace == "" || s.namespace == o.Key.Namespace) && !newerThan(o.ResourceVersion, version) {
 			out = append(out, o)
 		}
 	}
