@@ -217,5 +217,8 @@ func (e *Engine) installUntilDone(ctx context.Context) bool {
 	}
 }
 
+// Renders is how often manifests were rendered since the start.
+func (e *Engine) Renders() int64 { return e.controller.Renders() }
+
 // Applications is the door for the server and the command line.
 func (e *Engine) Applications() *application.Controller { return e.controller }

@@ -30,6 +30,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,6 +91,7 @@ type Controller struct {
 	dependents map[string]map[string]bool // application → those that wait for it
 	set        *Policies
 	compiled   map[string]compiled // projects by name
+	renders    atomic.Int64
 
 	life context.Context // of Run; operations and watches end with it
 	ops  sync.WaitGroup
@@ -318,6 +320,9 @@ func newest(watched, written *v1alpha1.Application) *v1alpha1.Application {
 }
 
 func older(x, y string) bool { return len(x) < len(y) || len(x) == len(y) && x < y }
+
+// Renders is how often manifests were rendered since the start.
+func (c *Controller) Renders() int64 { return c.renders.Load() }
 
 // jittered spreads the resyncs.
 func jittered(d time.Duration) time.Duration {

@@ -232,12 +232,12 @@ func (p *pass) resolve(ctx context.Context) error {
 		p.hold = nil
 		p.annotate[AnnotationRollback] = nil
 	}
-	for _, t := range st.tracks {
-		if t != nil {
-			t.hold(p.key, p.hold != nil)
-		}
-	}
 	if p.hold != nil {
+		for _, t := range st.tracks {
+			if t != nil {
+				t.hold(p.key, true)
+			}
+		}
 		for i := range p.revs {
 			p.revs[i].ID = p.hold.To[i]
 		}

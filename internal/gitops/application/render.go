@@ -34,8 +34,12 @@ type rendered struct {
 	told      []string // revisions that the status named when it told of these objects
 	err       error
 	took      time.Duration
-	serial    int  // differs between renders with different inputs
-	unsure    bool // a kind was not known to the cluster: namespaces may be missing
+	serial    int // differs between renders with different inputs
+	// volatile says that the outcome depends on more than the inputs: on the id
+	// of the commit, or on what is fetched from other places. It is made anew
+	// for every commit.
+	volatile bool
+	unsure   bool // a kind was not known to the cluster: namespaces may be missing
 }
 
 // desired is one object that is to be, compressed.
@@ -97,7 +101,7 @@ func (p *pass) rendered(ctx context.Context) (*rendered, error) {
 	}
 	ids := idsOf(p.revs)
 	if have := st.rendered; have != nil && have.params == st.params && !hard && !have.unsure {
-		if !dirty || slices.Equal(have.verified, ids) {
+		if !dirty && !have.volatile || slices.Equal(have.verified, ids) {
 			p.keep(have, ids, false)
 			return have, have.err
 		}
@@ -151,6 +155,7 @@ func (p *pass) keep(r *rendered, ids []string, verified bool) {
 		if i < len(next.inputs) {
 			t.repo.index.Set(readerKey(p.key, i), next.inputs[i])
 		}
+		t.hold(p.key, p.hold != nil || next.volatile)
 		if p.hold == nil && t.now() != ids[i] { // it moved while nobody could know that this application reads it
 			p.lookAgain(p.key)
 		}
@@ -188,7 +193,7 @@ func refOnly(src *v1alpha1.ApplicationSource) bool {
 
 // same reports whether every input of a rendering is the same now.
 func (p *pass) same(ctx context.Context, r *rendered) (bool, error) {
-	if len(r.inputs) != len(p.revs) {
+	if len(r.inputs) != len(p.revs) || r.volatile {
 		return false, nil
 	}
 	for i, in := range r.inputs {
@@ -218,6 +223,7 @@ func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource,
 	}
 	start := p.Now()
 	p.st.serial++
+	p.renders.Add(1)
 	now := &rendered{params: p.st.params, revisions: idsOf(revs), serial: p.st.serial, inputs: make([]source.Inputs, len(revs)), tools: make([]render.Tool, len(revs))}
 	trees := make([]*source.Tree, len(sources))
 	refs := map[string]*source.Tree{}
@@ -238,13 +244,15 @@ func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource,
 		}
 		version, apis := p.cluster.Capabilities()
 		res, err := p.Renderer.Render(ctx, trees[i], render.Request{
-			App: p.app.Name, Namespace: p.app.Spec.Destination.Namespace, Project: p.project(), Source: *src,
+			App: p.instance(p.app.Namespace, p.app.Name), Namespace: p.app.Spec.Destination.Namespace, Project: p.project(), Source: *src,
 			Refs: refs, KubeVersion: version, APIVersions: apis, Remote: p.Sources.Remote(p.project()),
+			KustomizeOptions: p.set.Settings.KustomizeBuildOptions,
 		})
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		now.tools[i] = res.Tool
+		now.volatile = now.volatile || len(res.Fetched) > 0 || render.DependsOnRevision(res.Source)
 		now.warnings = append(now.warnings, res.Warnings...)
 		objects = append(objects, res.Objects...)
 		if err != nil {

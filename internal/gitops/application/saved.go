@@ -32,6 +32,7 @@ type SavedRender struct {
 	Warnings  []manifest.Warning
 	Repeated  []manifest.Warning
 	Unsure    bool
+	Volatile  bool
 	Announced string // the commit whose render the journal has
 }
 
@@ -50,7 +51,7 @@ const savedFormat = 1
 func (r *rendered) saved(announced string) SavedRender {
 	s := SavedRender{
 		Format: savedFormat, Params: r.params, Revisions: r.verified, Inputs: r.inputs, Tools: r.tools,
-		Warnings: r.warnings, Repeated: r.repeated, Unsure: r.unsure, Announced: announced,
+		Warnings: r.warnings, Repeated: r.repeated, Unsure: r.unsure, Volatile: r.volatile, Announced: announced,
 	}
 	for _, d := range r.objects {
 		s.Objects = append(s.Objects, SavedObject{
@@ -73,7 +74,7 @@ func (p *pass) load() *rendered {
 	p.st.serial++
 	r := &rendered{
 		params: s.Params, revisions: s.Revisions, verified: s.Revisions, told: s.Revisions, inputs: s.Inputs, tools: s.Tools,
-		warnings: s.Warnings, repeated: s.Repeated, unsure: s.Unsure, serial: p.st.serial,
+		warnings: s.Warnings, repeated: s.Repeated, unsure: s.Unsure, volatile: s.Volatile, serial: p.st.serial,
 	}
 	for _, o := range s.Objects {
 		r.objects = append(r.objects, desired{

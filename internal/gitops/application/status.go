@@ -121,8 +121,8 @@ func (p *pass) healthStatus(status *v1alpha1.ApplicationStatus, now metav1.Time)
 		}
 		if ok {
 			r.Health = &v1alpha1.HealthStatus{Status: s.Code, Message: s.Message}
-			if c.Action != plan.Prune && !c.IgnoreHealth && health.Worse(s.Code, worst) {
-				worst, reason = s.Code, fmt.Sprintf("%s: %s", c.Key, s.Message)
+			if c.Action != plan.Prune && !c.IgnoreHealth && health.Worse(s.Counts(), worst) {
+				worst, reason = s.Counts(), fmt.Sprintf("%s: %s", c.Key, s.Message)
 			}
 		}
 		resources = append(resources, r)
