@@ -85,7 +85,8 @@ type Journal struct {
 	writing chan struct{}
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced by each append
+	changed chan struct{}   // closed and replaced by each append
+	last    map[Stage]int64 // newest event of a stage that was appended since Open
 }
 
 var (
@@ -116,7 +117,7 @@ func Open(ctx context.Context, path string) (*Journal, error) {
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), db.Close())
 	}
-	return &Journal{db: db, now: time.Now, keep: keepEvents, writing: make(chan struct{}, 1), changed: make(chan struct{})}, nil
+	return &Journal{db: db, now: time.Now, keep: keepEvents, writing: make(chan struct{}, 1), changed: make(chan struct{}), last: map[Stage]int64{}}, nil
 }
 
 // Close releases the file. Followers end when their contexts do.
@@ -157,6 +158,9 @@ func (j *Journal) AppendAll(ctx context.Context, events []Event) (int64, error) 
 		return 0, fmt.Errorf("append to journal: %w", err)
 	}
 	j.mu.Lock()
+	for _, e := range events {
+		j.last[e.Stage] = last
+	}
 	close(j.changed)
 	j.changed = make(chan struct{})
 	j.mu.Unlock()
@@ -325,11 +329,28 @@ func (j *Journal) Follow(ctx context.Context, after int64, q Query) <-chan Event
 			}
 			// Nothing up to last is left to send: the next look starts there.
 			after = max(after, last)
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
+			j.await(ctx, changed, q.Stages, after)
 		}
 	}()
 	return out
+}
+
+// await returns when an event of one of the stages (any, when there is none)
+// may have been appended after the one given, or ctx ended. Appends of other
+// stages cost no look into the database.
+func (j *Journal) await(ctx context.Context, changed <-chan struct{}, stages []Stage, after int64) {
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		j.mu.Lock()
+		news := len(stages) == 0 || slices.ContainsFunc(stages, func(s Stage) bool { return j.last[s] > after })
+		changed = j.changed
+		j.mu.Unlock()
+		if news {
+			return
+		}
+	}
 }

@@ -6,20 +6,52 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // finalize deletes the objects of an Application that is being deleted, if its
-// finalizer says so, and then lets it go.
+// finalizer says so, and then lets it go: PreDelete hooks, the objects wave by
+// wave from the last to the first, PostDelete hooks.
 func (p *pass) finalize(ctx context.Context) error {
 	if op := p.st.op; op != nil && !op.done() {
 		op.cancel(errDeleted)
 		return nil // its end brings the next pass
 	}
-	finalizer, propagation := "", "foreground"
-	for _, f := range p.app.Finalizers {
+	finalizer, propagation := cascade(p.app.Finalizers)
+	if finalizer == "" {
+		return nil
+	}
+	waiting, err := p.deleteAll(ctx, propagation)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		p.condition(v1alpha1.ConditionDeletionError, err.Error())
+	} else if waiting != "" {
+		p.condition(ConditionWaiting, "deletion waits for "+waiting)
+	}
+	if err != nil || waiting != "" {
+		if werr := p.writeDeletion(ctx); werr != nil {
+			return werr
+		}
+		p.queue.AddAfter(p.key, jittered(10*time.Second)) // the watch is quicker
+		return err
+	}
+	rest := slices.DeleteFunc(slices.Clone(p.app.Finalizers), func(f string) bool { return f == finalizer })
+	p.tellAt("", journal.Event{Stage: journal.StageApply, Status: journal.StatusInfo, Message: "the application and its objects were deleted"})
+	return p.patchApp(ctx, map[string]any{"metadata": map[string]any{"finalizers": rest, "resourceVersion": p.app.ResourceVersion}})
+}
+
+// cascade returns the finalizer that asks for the deletion of the objects, and
+// how they are to go.
+func cascade(finalizers []string) (finalizer, propagation string) {
+	propagation = "foreground"
+	for _, f := range finalizers {
 		switch f {
 		case v1alpha1.FinalizerResources, v1alpha1.FinalizerResourcesForeground:
 			finalizer = f
@@ -27,63 +59,118 @@ func (p *pass) finalize(ctx context.Context) error {
 			finalizer, propagation = f, "background"
 		}
 	}
-	if finalizer == "" {
-		return nil
-	}
-	p.hold, p.sources = holdOf(&p.app), sourcesOf(&p.app)
-	cluster, err := p.Clusters.Find(p.app.Spec.Destination)
-	left := 0
-	if err == nil {
-		p.cluster = cluster
-		left, err = p.deleteObjects(ctx, propagation)
-	}
-	if err != nil {
-		p.condition(v1alpha1.ConditionDeletionError, err.Error())
-		if werr := p.writeStatus(ctx); werr != nil {
-			return werr
-		}
-		return err
-	}
-	if left > 0 {
-		p.queue.AddAfter(p.key, jittered(10*time.Second)) // the watch is quicker
-		return nil
-	}
-	rest := slices.DeleteFunc(slices.Clone(p.app.Finalizers), func(f string) bool { return f == finalizer })
-	p.tellAt("", journal.Event{Stage: journal.StageApply, Status: journal.StatusInfo, Message: "the application and its objects were deleted"})
-	return p.patchApp(ctx, map[string]any{"metadata": map[string]any{"finalizers": rest, "resourceVersion": p.app.ResourceVersion}})
+	return finalizer, propagation
 }
 
-// deleteObjects deletes what is left and returns how much that is.
-func (p *pass) deleteObjects(ctx context.Context, propagation string) (int, error) {
-	want := &rendered{}
-	if r := p.st.rendered; r != nil {
-		want = r
+// writeDeletion writes the conditions, and nothing else of the status.
+func (p *pass) writeDeletion(ctx context.Context) error {
+	status := *p.was
+	status.Conditions = conditionsSince(p.conditions, status.Conditions, p.moment())
+	return p.patch(ctx, &status, p.moment())
+}
+
+// deleteAll does the next step of the deletion. It returns what is to be
+// waited for, "" when all is done.
+func (p *pass) deleteAll(ctx context.Context, propagation string) (waiting string, err error) {
+	p.hold, p.sources = holdOf(&p.app), sourcesOf(&p.app)
+	if p.cluster, err = p.Clusters.Find(p.app.Spec.Destination); err != nil {
+		return "", err
 	}
+	want := p.lastRendered(ctx)
 	instance := p.instance(p.app.Namespace, p.app.Name)
-	ready, _, err := p.cluster.Live.Ensure(instance, p.kinds(want))
+	ready, why, err := p.cluster.Live.Ensure(instance, p.kinds(want))
+	if err != nil || !ready {
+		return why, err
+	}
+	hooks, err := deletionHooks(want)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	if !ready {
-		return 1, nil // the first listing brings the next pass
+	live, err := p.doomed(ctx, instance)
+	if err != nil {
+		return "", err
 	}
-	left := 0
-	for _, o := range p.cluster.Live.Objects(instance) {
-		if o.Deleting {
-			left++
+	if p.st.deleting == "" {
+		if waiting, err = apply.DeleteHooks(ctx, p.cluster.Writer, p.cluster.Live, hooks, plan.PreDelete); waiting != "" || err != nil {
+			return waiting, err
+		}
+		p.st.deleting = plan.PreDelete
+	}
+	if len(live) > 0 {
+		return p.deleteObjects(ctx, live, propagation)
+	}
+	return apply.DeleteHooks(ctx, p.cluster.Writer, p.cluster.Live, hooks, plan.PostDelete)
+}
+
+// lastRendered is what the application is made of, as far as that can be had:
+// a source that is gone must not keep an application from being deleted.
+func (p *pass) lastRendered(ctx context.Context) *rendered {
+	if p.st.rendered == nil {
+		p.st.params = paramsOf(&p.app, p.hold)
+		p.st.rendered = p.load()
+	}
+	if p.st.rendered == nil && p.checkSpec() == nil && p.resolve(ctx) == nil {
+		p.pickMain()
+		if r, err := p.fresh(ctx, p.sources, p.revs, false); err == nil && r.err == nil {
+			p.st.rendered = r
+		}
+	}
+	if p.st.rendered == nil {
+		return &rendered{}
+	}
+	return p.st.rendered
+}
+
+// deletionHooks are the hooks that run when the application is deleted.
+func deletionHooks(want *rendered) ([]plan.Hook, error) {
+	in := plan.Input{}
+	for _, d := range want.objects {
+		if !d.hook {
 			continue
 		}
+		o, err := d.object()
+		if err != nil {
+			return nil, err
+		}
+		in.Desired = append(in.Desired, o)
+	}
+	if len(in.Desired) == 0 {
+		return nil, nil
+	}
+	return plan.Make(in).Hooks, nil
+}
+
+// doomed are the live objects that are deleted with the application.
+func (p *pass) doomed(ctx context.Context, instance string) (out []*unstructured.Unstructured, err error) {
+	for _, o := range p.cluster.Live.Objects(instance) {
 		u, err := p.cluster.Live.Load(ctx, o)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		if u == nil || plan.OptionsOf(u, plan.Options{}).Delete == "false" {
+		if u == nil || plan.IsHook(u) {
 			continue
 		}
-		left++
-		if err := p.cluster.Writer.Delete(ctx, u, propagation); err != nil {
-			return 0, fmt.Errorf("delete %s: %w", o.Key, err)
+		why, err := apply.Stays(u, plan.Options{}, plan.Confirmed(p.app.Annotations, p.app.DeletionTimestamp.Time))
+		if err != nil {
+			return nil, err
+		}
+		if why == "" {
+			out = append(out, u)
 		}
 	}
-	return left, nil
+	return out, nil
+}
+
+// deleteObjects deletes those of the last wave and returns what is left.
+func (p *pass) deleteObjects(ctx context.Context, live []*unstructured.Unstructured, propagation string) (string, error) {
+	wave := plan.LastWave(live)
+	for _, u := range wave {
+		if u.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if err := p.cluster.Writer.Delete(ctx, u, propagation); err != nil {
+			return "", fmt.Errorf("delete %s: %w", plan.KeyOf(u), err)
+		}
+	}
+	return fmt.Sprintf("%s to go, %s first", plural(len(live), "object"), plan.KeyOf(wave[0])), nil
 }

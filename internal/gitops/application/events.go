@@ -27,7 +27,9 @@ func (c *Controller) tell(key, repo, commit string, e journal.Event) {
 		e.Subject = key
 		e.Data = withData(e.Data, journal.DataApp, key)
 	}
-	e.Time = c.Now()
+	if e.Time.IsZero() {
+		e.Time = c.Now()
+	}
 	if len(e.Message) > maxMessage {
 		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
 	}
@@ -126,12 +128,6 @@ func (p *pass) tellAt(commit string, e journal.Event) {
 // news reports whether the journal has not seen the commit yet.
 func (p *pass) news(commit string) bool { return p.st.announced != commit }
 
-func (p *pass) announceRenderStart(commit string) {
-	if p.news(commit) {
-		p.tellAt(commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusStarted})
-	}
-}
-
 func (p *pass) announceRender(commit string, r *rendered) {
 	if !p.news(commit) {
 		return
@@ -145,8 +141,14 @@ func (p *pass) announceRender(commit string, r *rendered) {
 	for _, in := range r.inputs {
 		files += render.Files(in)
 	}
-	p.tellAt(commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSucceeded, Message: fmt.Sprintf("%s from %s by %s in %s",
+	p.tellAt(commit, journal.Event{Stage: journal.StageRender, Status: journal.StatusSucceeded, Data: lasted(r.took), Message: fmt.Sprintf("%s from %s by %s in %s",
 		plural(len(r.objects), "object"), plural(files, "file"), toolsOf(r), r.took.Round(time.Millisecond))})
+}
+
+// lasted is the data of an event that closes what had no event of its start,
+// for it took only moments.
+func lasted(d time.Duration) map[string]string {
+	return map[string]string{journal.DataDuration: d.Round(100 * time.Microsecond).String()}
 }
 
 func toolsOf(r *rendered) string {
@@ -277,7 +279,7 @@ func toldHealthy(objects int) string {
 // applied closes the apply lane of an operation.
 func (p *pass) applied(op *operation) {
 	written, pruned := op.counts()
-	e := journal.Event{Stage: journal.StageApply, Status: journal.StatusSucceeded, Message: join(fmt.Sprintf("%d applied", written), fmt.Sprintf("%d pruned", pruned))}
+	e := journal.Event{Stage: journal.StageApply, Status: journal.StatusSucceeded, Data: lasted(op.at.Sub(op.started)), Message: join(fmt.Sprintf("%d applied", written), fmt.Sprintf("%d pruned", pruned))}
 	if op.heals != "" {
 		e.Message += "; healed drift: " + op.heals
 	}

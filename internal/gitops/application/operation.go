@@ -41,7 +41,7 @@ type operation struct {
 	started  time.Time
 	heals    string // the drift that it takes back
 	cancel   context.CancelCauseFunc
-	settled  bool // the retries that follow are counted for this wish
+	announce sync.Once // of its start, which is told when it takes longer
 
 	mu       sync.Mutex
 	finished bool
@@ -132,7 +132,6 @@ func (p *pass) launch(ctx context.Context, l launch) {
 		p.setOperation(nil)
 		return
 	}
-	p.tellAt(op.commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusStarted, Message: fmt.Sprintf("%d to write, %d to prune", l.plan.Count(plan.Create, plan.Update), l.plan.Count(plan.Prune))})
 	release := onlyOnce(func() { <-p.active })
 	writer, err := p.writer()
 	if err != nil {
@@ -235,8 +234,15 @@ func (p *pass) operationWaits(op *operation, why string, release func()) {
 	op.message, op.waits = why, true
 	op.mu.Unlock()
 	release()
+	op.announce.Do(func() { p.announceApply(op) })
 	p.tellAt(op.commit, journal.Event{Stage: journal.StageApply, Status: journal.StatusWaiting, Message: why})
 	p.queue.Add(p.key)
+}
+
+// announceApply tells of a sync that is under way for a while.
+func (p *pass) announceApply(op *operation) {
+	p.tellAt(op.commit, journal.Event{Time: op.started, Stage: journal.StageApply, Status: journal.StatusStarted, Message: fmt.Sprintf(
+		"%d to write, %d to prune", op.plan.Count(plan.Create, plan.Update), op.plan.Count(plan.Prune))})
 }
 
 func onlyOnce(f func()) func() {

@@ -72,10 +72,36 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	if p.later() {
+		return nil
+	}
 	if err := p.writeStatus(ctx); err != nil {
 		return err
 	}
+	st.owes = time.Time{}
 	return p.retryLater()
+}
+
+const (
+	owesPause   = time.Second     // between looks at a status that is owed
+	owesLongest = 5 * time.Second // that a status is owed
+)
+
+// later reports whether the status can wait: while many applications have
+// something to do, writes to their objects come before writes about them.
+func (p *pass) later() bool {
+	now, st := p.Now(), p.st
+	if p.queue.Len() <= 2*p.Workers || st.op != nil || p.failure != nil || p.takeOp || len(p.annotate) > 0 {
+		return false
+	}
+	if st.owes.IsZero() {
+		st.owes = now
+	}
+	if now.Sub(st.owes) >= owesLongest {
+		return false
+	}
+	p.queue.AddAfter(p.key, owesPause)
+	return true
 }
 
 // begin takes up what the spec and the annotations ask for.

@@ -218,9 +218,6 @@ func (p *pass) same(ctx context.Context, r *rendered) (bool, error) {
 // is returned. current says that it is what the application follows: only
 // then it is told.
 func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource, revs []Revision, current bool) (*rendered, error) {
-	if current {
-		p.announceRenderStart(revs[p.main].ID)
-	}
 	start := p.Now()
 	p.st.serial++
 	p.renders.Add(1)

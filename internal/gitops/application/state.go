@@ -41,10 +41,12 @@ type state struct {
 	state       *v1alpha1.OperationState // of the last operation of this process
 	serial      int                      // of the last render
 	last        attempt
-	announced   string // commit whose render and plan are in the journal
-	drift       string // last drift told
+	announced   string     // commit whose render and plan are in the journal
+	drift       string     // last drift told
+	deleting    plan.Phase // of the deletion: what was done
 	ready       readiness
 	resync      time.Time
+	owes        time.Time      // since when a changed status waits to be written
 	signed      map[int]string // by source: the commit whose signature was verified
 }
 

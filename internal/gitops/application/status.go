@@ -20,13 +20,16 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 )
 
+// moment is now, as a status has it.
+func (p *pass) moment() metav1.Time { return metav1.NewTime(p.Now()).Rfc3339Copy() }
+
 // writeStatus puts what was found into the Application, if it is new.
 func (p *pass) writeStatus(ctx context.Context) error {
 	if p.quiet {
 		return nil
 	}
 	status := p.app.Status // history was replaced; slices are fresh
-	now := metav1.NewTime(p.Now()).Rfc3339Copy()
+	now := p.moment()
 	status.ControllerNamespace = p.Namespace
 	status.Conditions = conditionsSince(p.conditions, status.Conditions, now)
 	p.syncStatus(&status)

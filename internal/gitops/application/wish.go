@@ -29,6 +29,8 @@ func (p *pass) startOperation(ctx context.Context) {
 			op.cancel(fmt.Errorf("%w: %s", errWindow, p.overrun(op)))
 		case op.wish.InitiatedBy.Automated && (wish != nil || newer):
 			op.cancel(errSuperseded) // its end brings the next pass
+		case !op.waiting() && p.Now().Sub(op.started) >= quietTime:
+			op.announce.Do(func() { p.announceApply(op) })
 		case wish == nil && op.wish.InitiatedBy.Automated && !op.waiting() && p.Now().Sub(op.started) < quietTime:
 			p.quiet = true
 		}
