@@ -55,6 +55,7 @@ func (s *scene) exists(o *unstructured.Unstructured) {
 func (s *scene) run(ctx context.Context) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer s.server.ticker.Wait()
 	defer cancel()
 	if s.req.Plan == nil {
 		s.req.Plan = plan.Make(plan.Input{Instance: "app", Manager: "argocd-controller", Desired: s.desired, Live: s.live, Options: s.req.Options})
@@ -274,6 +275,8 @@ func TestUnseenHook(t *testing.T) {
 	if err := Run(ctx, s.server.writer(t, newMapper(t), 4), &blind{server: s.server, times: 2}, s.req); err != nil {
 		t.Fatal(err)
 	}
+	cancel()
+	s.server.ticker.Wait()
 	if want := "delete Job ns/hook, create Job ns/hook, finalizer Job ns/hook"; s.log() != want {
 		t.Errorf("%s", s.log())
 	}

@@ -168,6 +168,7 @@ func (w *world) run(t *rapid.T, mapper *observe.Mapper) error {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer w.server.ticker.Wait()
 	defer cancel()
 	var mu sync.Mutex
 	return Run(ctx, w.server.writer(t, mapper, 4), w.server, Request{

@@ -76,7 +76,7 @@ type server struct {
 	count   int64
 	fault   func(r *http.Request, body []byte) *http.Response // nil for none
 	watches map[chan event]plan.Key
-	tr      int
+	ticker  sync.WaitGroup
 }
 
 type event struct {

@@ -20,7 +20,6 @@ const slowFinalizer = "example.com/slow"
 func (s *server) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tr++
 	for k, n := range s.left {
 		s.left[k] = max(0, n-1)
 	}
@@ -34,10 +33,11 @@ func (s *server) tick() {
 	}
 }
 
-// run ticks each time somebody looks for a change.
+// run ticks each time somebody looks for a change; after the context's end,
+// ticker says when it has ended.
 func (s *server) run(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{})
-	go func() {
+	s.ticker.Go(func() {
 		for {
 			s.tick()
 			select {
@@ -46,7 +46,7 @@ func (s *server) run(ctx context.Context) <-chan struct{} {
 				return
 			}
 		}
-	}()
+	})
 	return changed
 }
 

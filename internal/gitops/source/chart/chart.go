@@ -14,8 +14,6 @@ package chart
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +27,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source/archive"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source/blobs"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source/credential"
 )
 
@@ -79,7 +78,7 @@ type Deps struct {
 type Store struct {
 	cfg    Config
 	deps   Deps
-	kept   kept
+	kept   *blobs.Cache
 	flight singleflight.Group
 
 	mu      sync.Mutex
@@ -113,7 +112,7 @@ func New(cfg Config, deps Deps) *Store {
 	}
 	cfg = cfg.withDefaults()
 	return &Store{
-		cfg: cfg, deps: deps, kept: kept{dir: filepath.Join(cfg.Dir, "blobs"), most: cfg.MaxKept},
+		cfg: cfg, deps: deps, kept: blobs.New(filepath.Join(cfg.Dir, "blobs"), cfg.MaxKept),
 		indexes: map[string]*index{}, tags: map[string]tagList{}, signIns: map[string]auth.Cache{}, digests: map[string]string{},
 	}
 }
@@ -257,11 +256,6 @@ func (s *Store) keepUnpacked(key string, files *archive.Files) {
 			return
 		}
 	}
-}
-
-func digestOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // credentials finds them by the URL as it is written, and for registries with

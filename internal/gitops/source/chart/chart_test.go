@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source/blobs"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source/credential"
 )
 
@@ -62,7 +63,7 @@ func newHelmRepo(t *testing.T) *helmRepo {
 			return
 		}
 		if strings.HasSuffix(req.URL.Path, "/index.yaml") {
-			tag := fmt.Sprintf("%q", digestOf([]byte(r.index))[:16])
+			tag := fmt.Sprintf("%q", blobs.Digest([]byte(r.index))[:16])
 			w.Header().Set("ETag", tag)
 			if req.Header.Get("If-None-Match") == tag {
 				r.notMod++
@@ -109,7 +110,7 @@ func TestHelmRepository(t *testing.T) {
 	for _, v := range []string{"2.0.0-rc.1", "1.3.0", "1.2.3", "1.2.0", "v0.9.0", "1.2.3+build"} {
 		data := packed(t, "web", v)
 		repo.archives["/charts/web-"+v+".tgz"] = data
-		fmt.Fprintf(&index, "  - name: web\n    version: %s\n    urls: [web-%s.tgz]\n    digest: %s\n", v, v, strings.TrimPrefix(digestOf(data), "sha256:"))
+		fmt.Fprintf(&index, "  - name: web\n    version: %s\n    urls: [web-%s.tgz]\n    digest: %s\n", v, v, strings.TrimPrefix(blobs.Digest(data), "sha256:"))
 	}
 	repo.index = index.String()
 	now := time.Now()
@@ -123,7 +124,7 @@ func TestHelmRepository(t *testing.T) {
 		{"0.9.0", "v0.9.0"}, {">=1.0.0-0", "2.0.0-rc.1"}, {"~1.2.0", "1.2.3"}, {"1.2", "1.2.3"}, {"1", "1.3.0"},
 	} {
 		data, v, err := s.Archive(t.Context(), ref(c[0]))
-		if err != nil || v.Version != c[1] || v.Digest != digestOf(data) {
+		if err != nil || v.Version != c[1] || v.Digest != blobs.Digest(data) {
 			t.Errorf("%q = %v, %v", c[0], v, err)
 		}
 	}
@@ -211,34 +212,6 @@ func TestBoundsOfHelmRepositories(t *testing.T) {
 		if _, err := newStore(t, Config{}).Resolve(t.Context(), Ref{RepoURL: repo.URL, Chart: "web"}); err == nil {
 			t.Errorf("index %q was read", index)
 		}
-	}
-}
-
-func TestKeptIsBounded(t *testing.T) {
-	k := kept{dir: t.TempDir(), most: 10_000}
-	var last []byte
-	for i := range 50 {
-		last = bytes.Repeat([]byte{byte(i)}, 1000)
-		if err := k.put(last); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := os.ReadDir(k.dir)
-	if err != nil || len(entries) > 10 || len(entries) < 5 {
-		t.Errorf("%d are kept, %v", len(entries), err)
-	}
-	if _, ok := k.get(digestOf(last)); !ok {
-		t.Error("the newest is gone")
-	}
-	p, _ := k.path(digestOf(last))
-	if err := os.WriteFile(p, []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := k.get(digestOf(last)); ok {
-		t.Error("damaged content is used")
-	}
-	if _, ok := k.get("sha256:../../etc/passwd"); ok {
-		t.Error("a path is a digest")
 	}
 }
 

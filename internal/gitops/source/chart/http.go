@@ -15,8 +15,11 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source/blobs"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source/credential"
 )
+
+const maxFile = 10 << 20
 
 // index is what matters of an index.yaml.
 type index struct {
@@ -150,6 +153,23 @@ func (s *Store) get(ctx context.Context, u *url.URL, c credential.Credential, he
 	return data, resp, nil
 }
 
+// File returns a file by its URL, without credentials, as Helm gets remote
+// value files.
+func (s *Store) File(ctx context.Context, address string) ([]byte, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return nil, fmt.Errorf("%q is no http or https URL of a file", credential.Redact(address))
+	}
+	c, err := s.deps.Credential("", u.Scheme+"://"+u.Host)
+	if err != nil {
+		c = credential.Credential{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	data, _, err := s.get(ctx, u, credential.Credential{CA: c.CA, Insecure: c.Insecure, Proxy: c.Proxy, NoProxy: c.NoProxy}, http.Header{}, maxFile)
+	return data, err
+}
+
 func (s *Store) resolveHTTP(ctx context.Context, r Ref) (Version, error) {
 	c, err := s.credentials(r)
 	if err != nil {
@@ -230,7 +250,7 @@ func (s *Store) archiveHTTP(ctx context.Context, r Ref, v Version) (data []byte,
 		digest = s.digests[at.String()]
 	}
 	s.mu.Unlock()
-	if data, ok := s.kept.get(digest); ok {
+	if data, ok := s.kept.Get(digest); ok {
 		return data, true, nil
 	}
 	c, err := s.credentials(r)
@@ -255,7 +275,7 @@ func (s *Store) archiveHTTP(ctx context.Context, r Ref, v Version) (data []byte,
 		return nil, false, err
 	}
 	data = got.([]byte)
-	found := digestOf(data)
+	found := blobs.Digest(data)
 	if v.Digest != "" && found != v.Digest {
 		return nil, false, fmt.Errorf("%s has digest %s, the index says %s", credential.Redact(at.String()), found, v.Digest)
 	}
@@ -270,7 +290,7 @@ func (s *Store) archiveHTTP(ctx context.Context, r Ref, v Version) (data []byte,
 }
 
 func (s *Store) keep(data []byte) {
-	if err := s.kept.put(data); err != nil {
+	if err := s.kept.Put(data); err != nil {
 		s.deps.Log.Warn("keep a chart", "error", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source/blobs"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source/credential"
 )
 
@@ -80,7 +81,7 @@ func (s *Store) resolveOCI(ctx context.Context, r Ref) (Version, error) {
 		return Version{}, err
 	}
 	if strings.HasPrefix(r.Constraint, "sha256:") {
-		if _, ok := s.kept.path(r.Constraint); !ok {
+		if !blobs.Valid(r.Constraint) {
 			return Version{}, errors.New("the digest must be sha256: and 64 hexadecimal digits")
 		}
 		return Version{Digest: r.Constraint}, nil
@@ -174,7 +175,7 @@ func (s *Store) archiveOCI(ctx context.Context, r Ref, v Version) (data []byte, 
 	if err != nil {
 		return nil, false, err
 	}
-	data, ok := s.kept.get(v.Digest)
+	data, ok := s.kept.Get(v.Digest)
 	if !ok {
 		if data, err = s.fetchManifest(ctx, repo, v.Digest); err != nil {
 			return nil, false, err
@@ -187,7 +188,7 @@ func (s *Store) archiveOCI(ctx context.Context, r Ref, v Version) (data []byte, 
 	if layer.Size > s.cfg.MaxArchive {
 		return nil, false, fmt.Errorf("its layer of %d bytes is larger than %d MiB", layer.Size, s.cfg.MaxArchive>>20)
 	}
-	if data, ok := s.kept.get(layer.Digest.String()); ok {
+	if data, ok := s.kept.Get(layer.Digest.String()); ok {
 		return data, layer.MediaType == mediaChart, nil
 	}
 	data, err = content.FetchAll(ctx, repo, layer) // checks size and digest
@@ -208,7 +209,7 @@ func (s *Store) fetchManifest(ctx context.Context, repo *remote.Repository, dige
 	if err != nil {
 		return nil, explain(err)
 	}
-	if len(data) > maxManifest || digestOf(data) != digest {
+	if len(data) > maxManifest || blobs.Digest(data) != digest {
 		return nil, errors.New("the registry returned another manifest than the one asked for")
 	}
 	s.keep(data)
@@ -259,7 +260,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
 		return fmt.Errorf("%s: %w", text, ErrNotFound)
-	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
+	case strings.Contains(text, "missing username or password"), errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
 		return fmt.Errorf("%s: %w", text, ErrRefused)
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%s: %w", text, ErrNotFound)

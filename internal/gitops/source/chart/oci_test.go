@@ -109,10 +109,12 @@ func TestOCIChart(t *testing.T) {
 			t.Errorf("no such chart: %v", err)
 		}
 	}
-	wrong := newStore(t, Config{}, repoSecret("url", host+"/charts", "type", "helm", "insecureOCIForceHttp", "true", "password", "hunter3"))
-	if _, err := wrong.Resolve(t.Context(), Ref{RepoURL: host + "/charts", Chart: "web", Constraint: "1.0.0"}); !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "hunter") ||
-		strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte(":hunter3"))) {
-		t.Errorf("wrong password: %v", err)
+	for _, user := range []string{"", "u"} {
+		wrong := newStore(t, Config{}, repoSecret("url", host+"/charts", "type", "helm", "insecureOCIForceHttp", "true", "username", user, "password", "hunter3"))
+		if _, err := wrong.Resolve(t.Context(), Ref{RepoURL: host + "/charts", Chart: "web", Constraint: "1.0.0"}); !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "hunter") ||
+			strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte(":hunter3"))) {
+			t.Errorf("wrong password of %q: %v", user, err)
+		}
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *Store) Pushed(urls ...string) bool {
 		if err != nil {
 			continue
 		}
-		for _, m := range s.named(at.Name()) {
+		for _, m := range s.at(at) {
 			any = true
 			m.mu.Lock()
 			m.tried = time.Time{} // a failure of before does not count
@@ -123,6 +123,42 @@ func (s *Store) Pushed(urls ...string) bool {
 		}
 	}
 	return any
+}
+
+// Retry lists the repositories soon that could not be read, as when other
+// credentials came.
+func (s *Store) Retry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.mirrors {
+		m.mu.Lock()
+		if m.err != nil {
+			m.due, m.tried = s.deps.Now(), time.Time{}
+		}
+		m.mu.Unlock()
+	}
+	s.poke()
+}
+
+// at returns the mirrors of a place, by whatever protocol and port.
+func (s *Store) at(where credential.Location) []*mirror {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*mirror
+	for _, m := range s.mirrors {
+		if !s.closed && strings.EqualFold(host(m.at.Host), host(where.Host)) && strings.EqualFold(strings.TrimLeft(m.at.Path, "/"), strings.TrimLeft(where.Path, "/")) {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// host is a host without its port.
+func host(h string) string {
+	if i := strings.LastIndexByte(h, ':'); i > 0 && !strings.HasSuffix(h, "]") {
+		return h[:i]
+	}
+	return h
 }
 
 // named returns the mirrors of that name that are not closed.
