@@ -248,9 +248,17 @@ func (c *Controller) appChanged(old, obj any) {
 	if o == nil {
 		o = before
 	}
-	if o != nil {
-		c.queue.Add(o.Namespace + "/" + o.Name)
+	if o == nil {
+		return
 	}
+	key := o.Namespace + "/" + o.Name
+	c.mu.Lock()
+	st := c.states[key]
+	c.mu.Unlock()
+	if st != nil {
+		st.stir() // a sync may wait for an annotation
+	}
+	c.queue.Add(key)
 }
 
 func sameWish(a, b *v1alpha1.Application) bool {
@@ -275,10 +283,7 @@ func (c *Controller) LiveChanged(instance string) {
 	if st == nil {
 		return
 	}
-	select {
-	case st.wake <- struct{}{}:
-	default:
-	}
+	st.stir()
 	if st.calm(c.Now()) {
 		c.queue.Add(key)
 	} else {

@@ -20,10 +20,10 @@ import (
 )
 
 var (
-	errSuperseded = errors.New("ended for a newer commit or sync")
-	errDeleted    = errors.New("ended because the application is being deleted")
-	errTerminated = errors.New("terminated by hand")
-	errWindow     = errors.New("ended with its sync window")
+	errSuperseded = fmt.Errorf("ended for a newer commit or sync: %w", apply.ErrTerminated)
+	errDeleted    = fmt.Errorf("ended because the application is being deleted: %w", apply.ErrTerminated)
+	errTerminated = fmt.Errorf("ended by hand: %w", apply.ErrTerminated)
+	errWindow     = fmt.Errorf("ended with its sync window: %w", apply.ErrTerminated)
 )
 
 // operation is one sync under way. The goroutine that runs it writes the
@@ -48,19 +48,26 @@ type operation struct {
 	waits    bool
 	at       time.Time
 	err      error
-	results  map[plan.Key]apply.Result
-	order    []plan.Key
+	results  map[step]apply.Result
+	order    []step
 	message  string
 	wrote    []*unstructured.Unstructured // the API server's answers
+}
+
+// step is an object in a phase: a hook may run in several.
+type step struct {
+	plan.Key
+	phase plan.Phase
 }
 
 func (op *operation) report(r apply.Result) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
-	if _, has := op.results[r.Key]; !has {
-		op.order = append(op.order, r.Key)
+	at := step{r.Key, r.Phase}
+	if _, has := op.results[at]; !has {
+		op.order = append(op.order, at)
 	}
-	op.results[r.Key] = r
+	op.results[at] = r
 }
 
 func (op *operation) done() bool {
@@ -115,7 +122,7 @@ func (p *pass) launch(ctx context.Context, l launch) {
 	op := &operation{
 		revision: joinIDs(l.want.revisions), commit: l.want.revisions[min(l.main, len(l.want.revisions)-1)], params: p.st.params, serial: l.want.serial,
 		plan: whole(l.plan), want: l.want, sources: l.sources, wish: l.wish, started: p.Now(), retries: l.retries,
-		heals: l.heals, cancel: cancel, results: map[plan.Key]apply.Result{}, message: "syncing",
+		heals: l.heals, cancel: cancel, results: map[step]apply.Result{}, message: "syncing",
 	}
 	p.setOperation(op)
 	if sync.DryRun {

@@ -83,8 +83,8 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 }
 
 const (
-	owesPause   = time.Second     // between looks at a status that is owed
-	owesLongest = 5 * time.Second // that a status is owed
+	owesPause   = time.Second      // between looks at a status that is owed
+	owesLongest = 10 * time.Second // that a status is owed
 )
 
 // later reports whether the status can wait: while many applications have
@@ -144,6 +144,7 @@ func (p *pass) begin() {
 		policy = &v1alpha1.SyncPolicy{}
 	}
 	p.options, warnings = plan.ParseOptions(policy.SyncOptions)
+	p.options.MigrationManager = p.app.Annotations[plan.AnnotationMigrationManager]
 	p.warn(warnings)
 }
 

@@ -168,6 +168,14 @@ func (st *state) calm(now time.Time) bool {
 	return true
 }
 
+// stir makes a sync that waits look again.
+func (st *state) stir() {
+	select {
+	case st.wake <- struct{}{}:
+	default:
+	}
+}
+
 // notify wakes those who wait for a change of the application.
 func (st *state) notify() {
 	st.mu.Lock()

@@ -321,6 +321,9 @@ func (in Input) leftover(key Key, live *unstructured.Unstructured) (Change, bool
 	if !ok || instance != in.Instance || isHook(live) {
 		return Change{}, false
 	}
+	if isDefinition(live) {
+		return Change{}, false // as Argo CD: with it all objects of its kind would go
+	}
 	c := Change{Key: key, Version: live.GroupVersionKind().Version, Action: Prune, Live: live, masked: in.Policy.masked()}
 	c.Options, _ = objectOptions(live, in.Options)
 	c.Wave, _ = wave(live, nil)
@@ -332,8 +335,6 @@ func (in Input) leftover(key Key, live *unstructured.Unstructured) (Change, bool
 		c.Kept = "it is being deleted already"
 	case c.Options.Prune == "false":
 		c.Kept = "Prune=false is set"
-	case c.Options.Prune == "confirm":
-		c.Kept = "Prune=confirm is set: delete it by hand"
 	}
 	return c, true
 }
