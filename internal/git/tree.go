@@ -57,7 +57,7 @@ func parseEntries(data []byte, id string) ([]Entry, error) {
 	const idLen = 20
 	damaged := fmt.Errorf("tree object %s is damaged", id)
 	names := string(data)
-	entries := make([]Entry, 0, bytes.Count(data, []byte{0})/2+1)
+	entries := make([]Entry, 0, bytes.Count(data, []byte{0})) // one for each, and few in the ids
 	ids := make([]byte, 0, len(data))
 	at := 0
 	for at < len(data) {

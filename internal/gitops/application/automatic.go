@@ -85,6 +85,20 @@ func (p *pass) announceRetry(failures int64, wait time.Duration) {
 		"tries again in %s (attempt %d); a newer commit ends the wait", wait.Round(time.Second), failures+1)})
 }
 
+// tellFailure says in a condition why the automated sync of what the sources
+// name failed. It stays while the sync is tried again.
+func (p *pass) tellFailure() {
+	last := p.st.last
+	if last.why == "" || !automated(&p.app) || last.params != p.st.params || p.plan == nil || p.plan.InSync() || last.commit != p.revision() {
+		return
+	}
+	auto, text := p.app.Spec.SyncPolicy.Automated, fmt.Sprintf("sync of %s failed: %s", short(last.commit), last.why)
+	if limit, _ := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures); limit >= 0 && last.failures > limit && !auto.SelfHeal {
+		text += fmt.Sprintf(". It failed %d times and is not tried again; push a fix, or sync by hand", last.failures)
+	}
+	p.condition(v1alpha1.ConditionSyncError, text)
+}
+
 const (
 	healBackoff = 2 * time.Second
 	healFactor  = 3
@@ -115,10 +129,12 @@ func (p *pass) due(auto *v1alpha1.Automated) (retries int64, heals int, wait tim
 		}
 		return 0, heals, until(last.at.Add(pause))
 	case v1alpha1.PhaseFailed, v1alpha1.PhaseError:
+		if last.why == errTerminated.Error() {
+			return 0, 0, -1 // until a newer commit, or a sync by hand
+		}
 		limit, pause := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures)
 		if limit >= 0 && last.failures > limit {
 			if !auto.SelfHeal {
-				p.condition(v1alpha1.ConditionSyncError, fmt.Sprintf("commit %s failed %d times and is not tried again; push a fix, or sync by hand", short(last.commit), last.failures))
 				return 0, 0, -1
 			}
 			pause = healMax

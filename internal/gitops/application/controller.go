@@ -241,6 +241,7 @@ func (c *Controller) appChanged(old, obj any) {
 	}
 	before, _ := old.(*v1alpha1.Application)
 	after, _ := obj.(*v1alpha1.Application)
+	c.caughtUp(after)
 	if before != nil && after != nil && sameWish(before, after) {
 		return
 	}
@@ -259,6 +260,24 @@ func (c *Controller) appChanged(old, obj any) {
 		st.stir() // a sync may wait for an annotation
 	}
 	c.queue.Add(key)
+}
+
+// caughtUp lets go of what was written when the watch has it, or more.
+func (c *Controller) caughtUp(app *v1alpha1.Application) {
+	if app == nil {
+		return
+	}
+	c.mu.Lock()
+	st := c.states[app.Namespace+"/"+app.Name]
+	c.mu.Unlock()
+	if st == nil {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.written != nil && newest(app, st.written) == app {
+		st.written = nil
+	}
 }
 
 func sameWish(a, b *v1alpha1.Application) bool {

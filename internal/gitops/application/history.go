@@ -20,7 +20,7 @@ func lastAttempt(app *v1alpha1.Application, params string) attempt {
 	}
 	last := attempt{commit: commit, params: params, phase: s.Phase, at: s.FinishedAt.Time}
 	if s.Phase != v1alpha1.PhaseSucceeded {
-		last.failures = s.RetryCount + 1
+		last.failures, last.why = s.RetryCount+1, s.Message
 	}
 	return last
 }

@@ -393,7 +393,7 @@ func (p *pass) remember(op *operation) {
 	last := attempt{commit: op.revision, params: op.params, phase: v1alpha1.PhaseSucceeded, at: op.at, heals: p.st.last.heals}
 	if op.err != nil {
 		last.phase = v1alpha1.PhaseFailed
-		last.failures = op.retries + 1
+		last.failures, last.why = op.retries+1, op.err.Error()
 	}
 	if p.st.last.commit != op.revision {
 		last.heals = 0

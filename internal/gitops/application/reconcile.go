@@ -72,6 +72,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	p.tellFailure()
 	if p.later() {
 		return nil
 	}

@@ -77,7 +77,8 @@ type attempt struct {
 	failures       int64
 	heals          int
 	at             time.Time
-	told           bool // that it is tried again
+	told           bool   // that it is tried again
+	why            string // it failed
 }
 
 // readiness is what the journal says of the health at a commit.

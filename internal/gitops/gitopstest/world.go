@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -34,10 +36,14 @@ type World struct {
 	base    testing.TB // of the whole world; directories live as long
 	Journal *journal.Journal
 	Engine  *gitops.Engine
+	// Wrap stands between the engine and the API server, nil for nothing. It
+	// counts from the next StartEngine on.
+	Wrap func(http.RoundTripper) http.RoundTripper
 
 	mu    sync.Mutex
 	repos map[string]*Repo
 	stop  func()
+	told  func(r *Repo, before string) // takes pushes instead of the journal, nil for none
 }
 
 // Timeout bounds each wait of a test.
@@ -61,8 +67,10 @@ func NewWorld(t testing.TB) *World {
 // StartEngine starts an engine and waits until it is ready.
 func (w *World) StartEngine() {
 	w.T.Helper()
+	config := rest.CopyConfig(w.Config)
+	config.WrapTransport = w.Wrap
 	engine, err := gitops.New(gitops.Config{}, gitops.Deps{
-		Log: slog.New(slog.NewTextHandler(logWriter{w.base}, nil)), Journal: w.Journal, Rest: w.Config, Repositories: w,
+		Log: slog.New(slog.NewTextHandler(logWriter{w.base}, nil)), Journal: w.Journal, Rest: config, Repositories: w,
 	})
 	if err != nil {
 		w.T.Fatal(err)
@@ -118,9 +126,12 @@ type Repo struct {
 	w     *World
 	Name  string
 	git   *git.Repository
-	files map[string]string
+	files map[string]string // "-> target" is a symbolic link
 	head  string
 }
+
+// linkMark begins the content of a file that is a symbolic link.
+const linkMark = "-> "
 
 // NewRepo makes an empty repository "owner/name".
 func (w *World) NewRepo(name string) *Repo {
@@ -140,9 +151,20 @@ func (w *World) NewRepo(name string) *Repo {
 // URL is the address by which Applications name the repository.
 func (r *Repo) URL() string { return "https://github.com/" + r.Name }
 
-// Push commits the files over those of the last commit ("" deletes one) and
-// tells the journal. It returns the commit.
+// Push commits the files over those of the last commit ("" deletes one, "->
+// target" makes a symbolic link) and tells the journal. It returns the commit.
 func (r *Repo) Push(files map[string]string) string {
+	r.w.T.Helper()
+	return r.push(files, r.head)
+}
+
+// ForcePush is Push of a commit that has no parent.
+func (r *Repo) ForcePush(files map[string]string) string {
+	r.w.T.Helper()
+	return r.push(files, git.ZeroID)
+}
+
+func (r *Repo) push(files map[string]string, parent string) string {
 	r.w.T.Helper()
 	for name, content := range files {
 		if content == "" {
@@ -153,12 +175,16 @@ func (r *Repo) Push(files map[string]string) string {
 	}
 	var in strings.Builder
 	fmt.Fprintf(&in, "commit refs/heads/main\ncommitter Ada <ada@contoso.com> %d +0000\ndata 4\ntest\n", time.Now().Unix())
-	if r.head != git.ZeroID {
-		fmt.Fprintf(&in, "from %s\n", r.head)
+	if parent != git.ZeroID {
+		fmt.Fprintf(&in, "from %s\n", parent)
 	}
 	in.WriteString("deleteall\n")
 	for _, name := range slices.Sorted(maps.Keys(r.files)) {
-		fmt.Fprintf(&in, "M 100644 inline %s\ndata %d\n%s\n", name, len(r.files[name]), r.files[name])
+		mode, content := "100644", r.files[name]
+		if target, ok := strings.CutPrefix(content, linkMark); ok {
+			mode, content = "120000", target
+		}
+		fmt.Fprintf(&in, "M %s inline %s\ndata %d\n%s\n", mode, name, len(content), content)
 	}
 	ctx := context.Background()
 	if _, err := r.git.RunInput(ctx, []byte(in.String()), "fast-import", "--quiet", "--force"); err != nil {
@@ -170,13 +196,27 @@ func (r *Repo) Push(files map[string]string) string {
 	}
 	before := r.head
 	r.head = commit
-	if _, err := r.w.Journal.Append(ctx, journal.Event{
-		Stage: journal.StagePush, Status: journal.StatusSucceeded, Subject: "refs/heads/main", Repo: r.Name, Commit: commit,
-		Data: map[string]string{journal.DataActor: "ada", journal.DataRef: "refs/heads/main", journal.DataBefore: before},
-	}); err != nil {
+	r.tell(before)
+	return commit
+}
+
+// tell puts the move to the head into the journal.
+func (r *Repo) tell(before string) {
+	r.w.T.Helper()
+	if r.w.told != nil {
+		r.w.told(r, before)
+		return
+	}
+	if _, err := r.w.Journal.Append(context.Background(), pushEvent(r.Name, before, r.head)); err != nil {
 		r.w.T.Fatal(err)
 	}
-	return commit
+}
+
+func pushEvent(repo, before, commit string) journal.Event {
+	return journal.Event{
+		Stage: journal.StagePush, Status: journal.StatusSucceeded, Subject: "refs/heads/main", Repo: repo, Commit: commit,
+		Data: map[string]string{journal.DataActor: "ada", journal.DataRef: "refs/heads/main", journal.DataBefore: before},
+	}
 }
 
 // Create puts an object from YAML into the cluster.

@@ -140,6 +140,11 @@ func (c *Cache) Wait() { c.wg.Wait() }
 func (c *Cache) put(k *kind, o *Object) (told []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.store(k, o)
+}
+
+// store is put while c.mu is held.
+func (c *Cache) store(k *kind, o *Object) (told []string) {
 	name := o.Key.Namespace + "/" + o.Key.Name
 	old := k.objects[name]
 	if old != nil && old.UID == o.UID && !newerThan(o.ResourceVersion, old.ResourceVersion) {
@@ -288,7 +293,12 @@ func (c *Cache) Wrote(u *unstructured.Unstructured) {
 		c.Log.Error("keep a written object", "error", err)
 		return
 	}
-	c.put(k, o)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.objects[o.Key.Namespace+"/"+o.Key.Name] == nil && k.passed(o) {
+		return // deleted meanwhile, and the watch was quicker than the answer
+	}
+	c.store(k, o)
 }
 
 // Deleted tells the cache that this process asked for the deletion of a live

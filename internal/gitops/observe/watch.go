@@ -30,6 +30,7 @@ type kind struct {
 type scope struct {
 	*kind
 	namespace string // "" for all
+	seen      string // the youngest version that the watch or a listing brought; guarded by Cache.mu
 
 	mu     sync.Mutex
 	listed bool
@@ -139,7 +140,11 @@ func (s *scope) Transformer() cache.TransformFunc {
 // Add implements cache.ReflectorStore.
 func (s *scope) Add(obj any) error {
 	u, ok := obj.(*unstructured.Unstructured)
-	if !ok || s.echo(u) {
+	if !ok {
+		return nil
+	}
+	s.saw(u.GetResourceVersion())
+	if s.echo(u) {
 		return nil
 	}
 	o, err := s.compact(u)
@@ -148,6 +153,27 @@ func (s *scope) Add(obj any) error {
 	}
 	s.tell(s.put(s.kind, o))
 	return nil
+}
+
+// saw notes how far the watch is; before what it brought is put or dropped, so
+// that [Cache.Wrote] cannot bring back an object whose end was seen.
+func (s *scope) saw(version string) {
+	s.Cache.mu.Lock()
+	defer s.Cache.mu.Unlock()
+	if s.seen == "" || newerThan(version, s.seen) {
+		s.seen = version
+	}
+}
+
+// passed reports whether the watch has been at or after the version of an
+// object. Cache.mu is held.
+func (k *kind) passed(o *Object) bool {
+	for _, s := range k.scopes {
+		if s.namespace == "" || s.namespace == o.Key.Namespace {
+			return s.seen != "" && !newerThan(o.ResourceVersion, s.seen)
+		}
+	}
+	return false
 }
 
 // echo reports whether the cache has this very state already.
@@ -164,6 +190,7 @@ func (s *scope) Update(obj any) error { return s.Add(obj) }
 // Delete implements cache.ReflectorStore.
 func (s *scope) Delete(obj any) error {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
+		s.saw(u.GetResourceVersion())
 		s.tell(s.drop(s.kind, u.GetNamespace(), u.GetName(), u.GetUID()))
 	}
 	return nil
@@ -174,6 +201,7 @@ func (s *scope) Resync() error { return nil }
 
 // Replace implements cache.ReflectorStore: the list as of a resource version.
 func (s *scope) Replace(list []any, version string) error {
+	s.saw(version)
 	here := make(map[string]bool, len(list))
 	var errs []error
 	for _, item := range list {

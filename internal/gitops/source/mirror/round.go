@@ -15,11 +15,8 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
 
-const (
-	pinned       = "refs/lockstep/commits/" // commits that are wanted by their id
-	rebuildAfter = 10 * time.Minute         // between two times that a mirror is made anew
-	packsMost    = 40                       // packs before they are joined
-)
+// pinned are the refs of commits that are wanted by their id.
+const pinned = "refs/lockstep/commits/"
 
 // sync is one round: list, compare, fetch, tell. It runs once at a time.
 func (m *mirror) sync(ctx context.Context) ([]Move, error) {
@@ -195,23 +192,6 @@ func (r *work) local(ctx context.Context) (map[string]string, error) {
 	return r.repo.Refs(ctx)
 }
 
-// check looks whether all that the refs on disk need is there.
-func (r *work) check(ctx context.Context, local map[string]string) error {
-	for _, id := range local {
-		if _, err := r.repo.Root(ctx, id); err != nil {
-			return err
-		}
-	}
-	r.mu.Lock()
-	deep := r.mirror.suspect
-	r.mu.Unlock()
-	if !deep {
-		return nil
-	}
-	_, err := r.wire.run(ctx, r.dir, "", 0, "fsck", "--connectivity-only", "--no-dangling", "--no-progress")
-	return err
-}
-
 // bring deletes refs that are gone, fetches what is new, and notes the moves.
 func (r *work) bring(ctx context.Context, local map[string]string) error {
 	var gone, specs []string
@@ -359,18 +339,6 @@ func (r *work) transact(ctx context.Context, gone []string) error {
 	return err
 }
 
-// head is the default branch and its commit.
-type head struct{ ref, commit string }
-
-func (r *work) headOf(ctx context.Context) head {
-	var h head
-	if out, err := r.repo.Run(ctx, "symbolic-ref", "-q", "HEAD"); err == nil {
-		h.ref = strings.TrimSpace(string(out))
-	}
-	h.commit, _ = r.repo.Resolve(ctx, "HEAD")
-	return h
-}
-
 // setHead makes HEAD what it is at the server, when that was asked for.
 func (r *work) setHead(ctx context.Context, dir string) error {
 	switch {
@@ -388,91 +356,4 @@ func (r *work) setHead(ctx context.Context, dir string) error {
 		return err
 	}
 	return nil
-}
-
-// note makes moves of refs that were there before, or that were waited for.
-func (r *work) note(gone []string, before, after map[string]string) {
-	for _, ref := range gone {
-		if _, exists := r.advert.refs[ref]; !exists && before[ref] != "" && !strings.HasPrefix(ref, pinned) {
-			r.moves = append(r.moves, Move{Repo: r.name, Ref: ref, Before: before[ref], After: git.ZeroID})
-		}
-	}
-	for ref, id := range after {
-		if old := before[ref]; old != id && (old != "" || r.chosen[ref] && r.waited(ref)) {
-			if old == "" {
-				old = git.ZeroID
-			}
-			r.moves = append(r.moves, Move{Repo: r.name, Ref: ref, Before: old, After: id})
-		}
-	}
-	slices.SortFunc(r.moves, func(a, b Move) int { return strings.Compare(a.Ref, b.Ref) })
-}
-
-// noteHead makes a move when another branch became the default one.
-func (r *work) noteHead(ctx context.Context, before head) {
-	if r.advert.headID == "" || !r.known || before.commit == "" {
-		return
-	}
-	if now := r.headOf(ctx); now.ref != before.ref && now.commit != "" && now.commit != before.commit {
-		ref := now.ref
-		if ref == "" {
-			ref = "HEAD"
-		}
-		r.moves = slices.DeleteFunc(r.moves, func(m Move) bool { return m.Ref == ref && m.Before == git.ZeroID })
-		r.moves = append(r.moves, Move{Repo: r.name, Ref: ref, Before: before.commit, After: now.commit})
-	}
-}
-
-// waited reports whether an earlier round already looked for the ref.
-func (r *work) waited(ref string) bool {
-	for i, w := range r.wants {
-		if r.covered[i] && w.revision.Tracks(ref, r.advert.head) {
-			return true
-		}
-	}
-	return false
-}
-
-// rebuild makes the mirror anew beside the old one, and replaces it.
-func (r *work) rebuild(ctx context.Context, local map[string]string) error {
-	fresh := r.dir + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
-		return err
-	}
-	defer os.RemoveAll(fresh)
-	before := r.commits(ctx, slices.Collect(maps.Keys(local)))
-	specs := []string{}
-	for _, ref := range slices.Sorted(maps.Keys(r.refs)) {
-		specs = append(specs, "+"+ref+":"+ref)
-	}
-	for _, step := range []func() error{
-		func() error { return create(fresh) },
-		func() error { return r.fetch(ctx, fresh, specs) },
-		func() error { return r.setHead(ctx, fresh) },
-		func() error { return r.fetchCommits(ctx, fresh) },
-		func() error { return os.Rename(r.dir, fresh+".old") },
-		func() error { return os.Rename(fresh, r.dir) },
-	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("make the mirror anew: %w", err)
-		}
-	}
-	r.repo.Reset()
-	_ = os.RemoveAll(fresh + ".old")
-	r.mu.Lock()
-	r.rebuilt = r.store.deps.Now()
-	r.mu.Unlock()
-	r.note(nil, before, r.commits(ctx, refsOf(specs)))
-	return nil
-}
-
-// tidy joins packs when fetches made many of them.
-func (r *work) tidy(ctx context.Context) {
-	packs, err := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack"))
-	if err != nil || len(packs) < packsMost {
-		return
-	}
-	if _, err := r.wire.run(ctx, r.dir, "", 0, "gc", "--quiet", "--prune=2.days.ago"); err != nil {
-		r.store.deps.Log.Warn("tidy a mirror", "repo", r.name, "error", err)
-	}
 }
