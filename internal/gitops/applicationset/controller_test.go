@@ -6,8 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,7 +34,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // world is an API server with a controller.
 type world struct {
@@ -358,6 +361,7 @@ func TestController(t *testing.T) {
 	run("deletion", testDeletion)
 	run("rolling sync", testRolling)
 	run("reverse deletion", testReverse)
+	run("pull requests", testPulls)
 	run("thousand", testThousand)
 }
 
@@ -376,6 +380,9 @@ func (w *world) clear() {
 				left++
 				if o.GetDeletionTimestamp() == nil {
 					_ = w.in(r, "argocd").Delete(ctx, o.GetName(), metav1.DeleteOptions{})
+				}
+				if len(o.GetFinalizers()) == 0 {
+					continue
 				}
 				_, _ = w.in(r, "argocd").Patch(ctx, o.GetName(), types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 			}
@@ -465,6 +472,43 @@ func testFailures(t *testing.T, w *world) {
 	w.eventually("the repair", func() bool {
 		image, _, _ := unstructured.NestedString(w.apps()["app-a"].Object, "spec", "source", "helm", "valuesObject", "image")
 		return image == "changed" && w.condition("files", v1alpha1.ConditionErrorOccurred).Status == "False"
+	})
+}
+
+func testPulls(t *testing.T, w *world) {
+	var mu sync.Mutex
+	pulls := `[{"number": 1, "head": {"ref": "a", "sha": "abc"}, "base": {"ref": "main"}, "user": {"login": "ada"}}]`
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if pulls == "" {
+			http.Error(rw, "down", http.StatusBadGateway)
+			return
+		}
+		_, _ = io.WriteString(rw, pulls)
+	}))
+	defer s.Close()
+	defer w.ctrl.HTTP.CloseIdleConnections()
+	answer := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		pulls = text
+	}
+	w.make("pulls", strings.NewReplacer("list: {elements: [{name: a}, {name: b}]}", "pullRequest: {github: {api: '"+s.URL+"', owner: o, repo: r}}", "'{{name}}'", "'pr-{{number}}'").Replace(listSet))
+	w.eventually("the preview", func() bool { return slices.Equal(w.names(), []string{"pr-1"}) })
+	answer("")
+	w.ctrl.PullRequestsChanged("o/r")
+	w.eventually("the failure", func() bool {
+		return strings.Contains(w.condition("pulls", v1alpha1.ConditionErrorOccurred).Message, "status 502")
+	})
+	if a := w.apps()["pr-1"]; a == nil || a.GetDeletionTimestamp() != nil {
+		t.Error("an API that is down deleted the preview")
+	}
+	answer(`[{"number": 2, "head": {"ref": "b", "sha": "def"}, "base": {"ref": "main"}, "user": {"login": "ada"}}]`)
+	w.ctrl.Wake("o/r", "refs/heads/b")
+	w.eventually("the other preview", func() bool {
+		a := w.apps()
+		return a["pr-2"] != nil && (a["pr-1"] == nil || a["pr-1"].GetDeletionTimestamp() != nil)
 	})
 }
 
@@ -573,6 +617,10 @@ func testValidation(t *testing.T, w *world) {
 	w.eventually("the condition about the owner", func() bool {
 		c := w.condition("takes", v1alpha1.ConditionErrorOccurred)
 		return c.Reason == reasonValidation && strings.Contains(c.Message, "belongs to ConfigMap other")
+	})
+	w.make("strategy", strings.ReplaceAll(listSet, "{name: a}, {name: b}", "{name: s}")+"strategy: {type: Canary}\n")
+	w.eventually("the condition about the strategy", func() bool {
+		return strings.Contains(w.condition("strategy", v1alpha1.ConditionErrorOccurred).Message, `"Canary" is not known`) && w.apps()["s"] != nil
 	})
 	w.make("unknown", "generators: [{oci: {repoURL: x}}]\ntemplate: {metadata: {name: x}, spec: {project: default, destination: {namespace: x}}}\n")
 	w.eventually("the condition about the generator", func() bool {

@@ -3,6 +3,7 @@
 package applicationset
 
 import (
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -16,4 +17,12 @@ func cpuTime(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// heapInUse is the heap after a collection, in bytes.
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -2,6 +2,7 @@ package applicationset
 
 import (
 	"context"
+	"slices"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/applicationset/generate"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
@@ -26,10 +27,31 @@ func (c *Controller) Moved(m Move) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, st := range c.states {
-		if st.meets(c.Repositories, m) {
+		met, lists := st.meets(c.Repositories, m), st.listsPulls(m.Repo) // a push moves the head of a pull request
+		if met || lists {
 			c.queue.Add(key)
 		}
 	}
+}
+
+// PullRequestsChanged tells that a pull request of a repository, "owner/name",
+// was opened, changed or closed.
+func (c *Controller) PullRequestsChanged(repo string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, st := range c.states {
+		if st.listsPulls(repo) {
+			c.queue.Add(key)
+		}
+	}
+}
+
+func (st *state) listsPulls(repo string) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	lists := slices.Contains(st.pulls, repo)
+	st.stale = st.stale || lists
+	return lists
 }
 
 // meets reports whether a move may change what the generators read.

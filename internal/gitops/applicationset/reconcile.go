@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -151,7 +152,7 @@ func (p *pass) generate(ctx context.Context) error {
 	}
 	st.uid, st.generation = p.set.UID, p.set.Generation
 	st.mu.Lock()
-	st.reads, st.clusters = result.Reads, result.UsesClusters
+	st.reads, st.pulls, st.clusters = result.Reads, result.Pulls, result.UsesClusters
 	st.checkEach = true
 	st.mu.Unlock()
 	if err != nil {
@@ -223,6 +224,9 @@ func (p *pass) apply(ctx context.Context) error {
 			p.problem = &problem{reasonUpdate, err.Error(), true}
 		}
 	}
+	if msg := strategyProblem(&p.set); p.problem == nil && msg != "" {
+		p.problem = &problem{reasonValidation, msg, true}
+	}
 	if p.problem == nil && len(d.invalid) > 0 {
 		p.problem = &problem{reasonValidation, d.message(), true}
 	}
@@ -280,6 +284,22 @@ func (c *Controller) handles(namespace string) bool {
 func rolling(set *v1alpha1.ApplicationSet) bool {
 	s := set.Spec.Strategy
 	return s != nil && s.Type == "RollingSync" && s.RollingSync != nil && len(s.RollingSync.Steps) > 0
+}
+
+// strategyProblem says what of the strategy is not carried out.
+func strategyProblem(set *v1alpha1.ApplicationSet) string {
+	s := set.Spec.Strategy
+	switch {
+	case s == nil || s.Type == "" || s.Type == "AllAtOnce" || rolling(set):
+	case s.Type == "RollingSync":
+		return "spec.strategy: RollingSync needs rollingSync.steps; all Applications are synced at once"
+	default:
+		return fmt.Sprintf("spec.strategy.type %q is not known; AllAtOnce and RollingSync are; all Applications are synced at once", s.Type)
+	}
+	if s != nil && strings.EqualFold(s.DeletionOrder, "Reverse") && !rolling(set) {
+		return "spec.strategy.deletionOrder: Reverse needs the steps of a RollingSync; all Applications are deleted at once"
+	}
+	return ""
 }
 
 func now(c *Controller) metav1.Time { return metav1.NewTime(c.Now()).Rfc3339Copy() }

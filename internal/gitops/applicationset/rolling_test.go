@@ -263,6 +263,7 @@ func testThousand(t *testing.T, w *world) {
 		files[fmt.Sprintf("apps/app-%04d.yaml", i)] = file(fmt.Sprintf("n%04d", i), "one")
 	}
 	w.repo.push(files)
+	heapBefore := heapInUse()
 	start := time.Now()
 	w.make("files", filesSet)
 	w.eventually("a thousand Applications", func() bool { s := w.set("files"); return s != nil && s.Status.ResourcesCount == 1000 })
@@ -273,6 +274,8 @@ func testThousand(t *testing.T, w *world) {
 	for name, a := range w.apps() {
 		before[name] = a.GetResourceVersion()
 	}
+	heap := heapInUse()
+	t.Logf("%d KB of heap per Application for controller, watch and tests", (heap-heapBefore)/1000/1024)
 	cpu := cpuTime(t)
 	start = time.Now()
 	w.ctrl.Moved(w.repo.push(map[string]string{"apps/app-0500.yaml": file("n0500", "two")}))

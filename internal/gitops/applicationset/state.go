@@ -16,7 +16,8 @@ import (
 type state struct {
 	mu        sync.Mutex
 	reads     []generate.Read // of the last generation
-	clusters  bool            // the last generation asked for clusters
+	pulls     []string        // repositories whose pull requests it listed
+	clusters  bool            // it asked for clusters
 	moved     bool            // a repository moved in a way that may matter
 	stale     bool            // generate, whatever the inputs say
 	rolling   bool

@@ -10,7 +10,7 @@ const goneMark = ""
 // Settled reports whether there is nothing to remember of the API server's
 // answer to an apply of desired: it has what desired sets.
 func Settled(desired, answer *unstructured.Unstructured, manager string) bool {
-	w := answerWalk(desired, answer)
+	w := answerWalk(desired, answer, manager)
 	return w.objects(desired.Object, answer.Object, nil, ownFields(answer.Object, manager, desired.GetAPIVersion()))
 }
 
@@ -18,7 +18,7 @@ func Settled(desired, answer *unstructured.Unstructured, manager string) bool {
 // an apply of desired: the values that are not as desired sets them. It is nil
 // when there are none, which is when the two are [Settled].
 func AcceptedOf(desired, answer *unstructured.Unstructured, manager string) *unstructured.Unstructured {
-	w := answerWalk(desired, answer)
+	w := answerWalk(desired, answer, manager)
 	w.collect = true
 	if w.objects(desired.Object, answer.Object, nil, ownFields(answer.Object, manager, desired.GetAPIVersion())) || len(w.out) == 0 {
 		return nil
@@ -31,9 +31,9 @@ func AcceptedOf(desired, answer *unstructured.Unstructured, manager string) *uns
 	return &unstructured.Unstructured{Object: out}
 }
 
-func answerWalk(desired, answer *unstructured.Unstructured) *walk {
+func answerWalk(desired, answer *unstructured.Unstructured, manager string) *walk {
 	w := &walk{}
-	w.reset(desired, answer, nil)
+	w.reset(desired, answer, manager, nil)
 	w.answers = true
 	return w
 }

@@ -138,6 +138,9 @@ func (k keyNames) same(a, b map[string]any) bool {
 // find returns the index of the item with the keys of item, looking from a
 // hint on.
 func (k keyNames) find(list []any, item map[string]any, hint int) int {
+	if hint > len(list) {
+		hint = 0
+	}
 	for n := range list {
 		i := hint + n
 		if i >= len(list) {
@@ -230,25 +233,31 @@ func valueOf(element string) (any, bool) {
 // follow walks a tree along a path of the live object. Above a leaf the whole
 // value is owned.
 func follow(f fields, path []segment) (node fields, owned bool) {
-	for _, s := range path {
+	for i := range path {
 		if len(f) == 0 {
 			return f, f != nil
 		}
-		var next any
-		var ok bool
-		if !s.list {
-			next, ok = f["f:"+s.field]
-		} else {
-			next, ok = itemOf(f, s.item)
-		}
-		if !ok {
-			return nil, false
-		}
-		if f, ok = next.(map[string]any); !ok {
+		if f, owned = exactly(f, path[i:i+1]); !owned {
 			return nil, false
 		}
 	}
-	return f, true
+	return f, f != nil
+}
+
+// exactly returns the node at a path, and nothing for what is below a leaf.
+func exactly(f fields, path []segment) (node fields, owned bool) {
+	for _, s := range path {
+		var next any
+		if !s.list {
+			next = f["f:"+s.field]
+		} else {
+			next, _ = itemOf(f, s.item)
+		}
+		if f, owned = next.(map[string]any); !owned {
+			return nil, false
+		}
+	}
+	return f, f != nil
 }
 
 func itemOf(f fields, item any) (any, bool) {

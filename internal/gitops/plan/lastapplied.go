@@ -43,19 +43,12 @@ func (w *walk) gone(before, desired, live map[string]any) bool {
 	same := true
 	for k, bv := range before {
 		lv, inLive := live[k]
-		dv, wanted := desired[k]
+		dv := desired[k]
 		if bv == nil || !inLive || lv == nil || w.exempt(k, desired) || len(w.path) == 2 && w.path[1].field == "annotations" && k == lastApplied {
 			continue
 		}
 		w.path = append(w.path, segment{field: k})
-		switch {
-		case !wanted || dv == nil:
-			if !empty(bv) && w.taken() {
-				same = w.add(lv, nil)
-			}
-		default:
-			same = w.goneBelow(bv, dv, lv) && same
-		}
+		same = w.goneBelow(bv, dv, lv) && same
 		w.path = w.path[:len(w.path)-1]
 		if !same && !w.collect {
 			return false
@@ -66,24 +59,29 @@ func (w *walk) gone(before, desired, live map[string]any) bool {
 
 // taken reports whether the next write takes the field over.
 func (w *walk) taken() bool {
-	return len(managedFields(w.object.Object)) == 0 || ownedByClientSide(w.object, w.path)
+	return len(managedFields(w.object.Object)) == 0 || ownedByClientSide(w.object, w.path) && !w.shared()
 }
 
+// goneBelow compares one value of the last applied configuration. What client-
+// side apply did not set inside it stays.
 func (w *walk) goneBelow(before, desired, live any) bool {
 	switch b := before.(type) {
 	case map[string]any:
-		d, ok := desired.(map[string]any)
-		l, ok2 := live.(map[string]any)
-		return !ok || !ok2 || w.gone(b, d, l)
+		d, wanted := desired.(map[string]any)
+		if l, ok := live.(map[string]any); ok && (wanted || desired == nil && len(b) > 0) {
+			return w.gone(b, d, l)
+		}
 	case []any:
-		d, ok := desired.([]any)
-		l, ok2 := live.([]any)
-		kind, keys := w.listKind(d, nil)
-		if ok && ok2 && kind == keyedList {
+		d, wanted := desired.([]any)
+		l, ok := live.([]any)
+		if kind, keys := w.listKind(b, nil); ok && (wanted || desired == nil) && kind == keyedList {
 			return w.goneItems(b, d, l, keys)
 		}
 	}
-	return true
+	if desired != nil || empty(before) || !w.taken() {
+		return true
+	}
+	return w.add(live, nil)
 }
 
 func (w *walk) goneItems(before, desired, live []any, keys keyNames) bool {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -133,7 +134,7 @@ func (w *walk) keyed(d, l []any, acc any, own fields, keys keyNames) bool {
 		}
 	}
 	if reordered && !w.acceptedOrder(d, l, accepted, keys) {
-		same = w.add(l, d)
+		same = w.reordered(d, l, keys)
 	}
 	return w.lostItems(d, l, own, keys, ours) && same
 }
@@ -150,6 +151,31 @@ func (w *walk) dropped(accepted []any, item map[string]any, keys keyNames) bool 
 	m, _ := accepted[at].(map[string]any)
 	_, gone := m[goneMark]
 	return gone
+}
+
+// reordered notes that the items of desired are there in another order. The
+// items of others keep their places.
+func (w *walk) reordered(d, l []any, keys keyNames) bool {
+	want := slices.Clone(l)
+	next := 0
+	for i, lv := range l {
+		lm, ok := lv.(map[string]any)
+		if !ok || keys.find(d, lm, 0) < 0 {
+			continue
+		}
+		for ; next < len(d); next++ {
+			if at := keys.find(l, d[next].(map[string]any), 0); at >= 0 {
+				want[i] = l[at]
+				next++
+				break
+			}
+		}
+	}
+	same := w.add(l, want)
+	if n := len(w.out); n > 0 {
+		w.out[n-1].Why = "the source has the items in another order"
+	}
+	return same
 }
 
 func (w *walk) item(s segment, do func() bool) bool {
@@ -189,34 +215,6 @@ func (w *walk) acceptedOrder(d, l, accepted []any, keys keyNames) bool {
 	return true
 }
 
-// lostItems finds the items that were applied before and desired no longer has.
-func (w *walk) lostItems(d, l []any, own fields, keys keyNames, ours int) bool {
-	if w.answers || own == nil {
-		return true
-	}
-	n := 0
-	for element := range own {
-		if strings.HasPrefix(element, "k:") {
-			n++
-		}
-	}
-	if n <= ours {
-		return true
-	}
-	same := true
-	for i, lv := range l {
-		lm, ok := lv.(map[string]any)
-		if !ok || keys.find(d, lm, 0) >= 0 || keys.itemFields(own, lm) == nil {
-			continue
-		}
-		same = w.item(segment{list: true, live: i, want: -1, item: lv}, func() bool { return w.add(lv, nil) })
-		if !w.collect {
-			return same
-		}
-	}
-	return same
-}
-
 func (w *walk) set(d, l []any, acc any, own fields) bool {
 	if _, unknown := acc.(noAnswer); !unknown && equal(acc, l) {
 		return true
@@ -230,12 +228,12 @@ func (w *walk) set(d, l []any, acc any, own fields) bool {
 	}
 	for i, dv := range d {
 		if !contains(l, dv) {
-			same = w.item(segment{list: true, live: -1, want: i, item: dv}, func() bool { return w.add(nil, dv) })
+			same = w.item(segment{list: true, live: -1, want: i, item: dv}, func() bool { return w.add(nil, dv) }) && same
 		}
 	}
 	for i, lv := range l {
 		if _, ours := itemOf(own, lv); ours && !contains(d, lv) {
-			same = w.item(segment{list: true, live: i, want: -1, item: lv}, func() bool { return w.add(lv, nil) })
+			same = w.item(segment{list: true, live: i, want: -1, item: lv}, func() bool { return w.shared() || w.add(lv, nil) }) && same
 		}
 	}
 	return same

@@ -1,9 +1,6 @@
 package plan
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 const (
 	hidden      = "(hidden)"
@@ -69,17 +66,4 @@ func hide(o map[string]any, annotations []string) {
 			set[k] = hidden
 		}
 	}
-}
-
-// hideIn removes the values of a Secret from what the server says of it.
-func hideIn(message string, o map[string]any) string {
-	for _, field := range []string{"data", "stringData"} {
-		m, _ := o[field].(map[string]any)
-		for _, v := range m {
-			if s, ok := v.(string); ok && len(s) > 2 {
-				message = strings.ReplaceAll(message, s, hidden)
-			}
-		}
-	}
-	return message
 }

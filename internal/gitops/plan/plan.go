@@ -212,7 +212,7 @@ func Make(in Input) *Plan {
 
 // same reports whether the live object is as desired.
 func (in Input) same(w *walk, key Key, desired, live *unstructured.Unstructured) bool {
-	w.reset(desired, live, in.Policy)
+	w.reset(desired, live, in.Manager, in.Policy)
 	return in.walkOver(w, key, desired, live)
 }
 
@@ -227,7 +227,7 @@ func (in Input) walkOver(w *walk, key Key, desired, live *unstructured.Unstructu
 
 // differences returns all fields that are not as desired.
 func (in Input) differences(w *walk, key Key, desired, live *unstructured.Unstructured) []Difference {
-	w.reset(desired, live, in.Policy)
+	w.reset(desired, live, in.Manager, in.Policy)
 	w.collect = true
 	in.walkOver(w, key, desired, live)
 	out := once(w.out)
@@ -242,7 +242,8 @@ func (in Input) compare(w *walk, key Key, d manifest.Object) (Change, []Warning)
 	c.Options, warnings = objectOptions(d.Unstructured, in.Options)
 	c.Wave, warnings = wave(d.Unstructured, warnings)
 	c.Desired = d.Unstructured
-	c.IgnoreHealth = d.GetAnnotations()[v1alpha1.AnnotationIgnoreHealth] == "true"
+	ignoreHealth, _ := annotation(d.Unstructured, v1alpha1.AnnotationIgnoreHealth)
+	c.IgnoreHealth = ignoreHealth == "true"
 	prediction := in.Predicted[key]
 	c.Predicted, c.Refused = prediction.Object, prediction.Err
 	if c.Live == nil {

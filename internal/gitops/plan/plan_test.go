@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/settings"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -46,7 +47,8 @@ func parse(t testing.TB, name string, data []byte, own bool) []manifest.Object {
 }
 
 // TestGolden plans each testdata/*.txtar: "git" is desired, "live" and
-// "predicted" what the server has and says, "spec.yaml" the Application's
+// "predicted" and
+// "accepted" what the server has and says, "settings.yaml" argocd-cm, "spec.yaml" the Application's
 // spec, "want" the plan.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -73,6 +75,21 @@ func TestGolden(t *testing.T) {
 					for _, o := range parse(t, "predicted.yaml", f.Data, false) {
 						in.Predicted[KeyOf(o.Unstructured)] = Prediction{Object: o.Unstructured}
 					}
+				case "accepted":
+					in.Accepted = map[Key]*unstructured.Unstructured{}
+					for _, o := range parse(t, "accepted.yaml", f.Data, false) {
+						in.Accepted[KeyOf(o.Unstructured)] = o.Unstructured
+					}
+				case "settings.yaml":
+					var data map[string]string
+					if err := yaml.UnmarshalStrict(f.Data, &data); err != nil {
+						t.Fatal(err)
+					}
+					s, warnings := settings.Parse(data, nil)
+					if len(warnings) > 0 {
+						t.Fatal(warnings)
+					}
+					in.Policy = PolicyOf(s)
 				case "spec.yaml":
 					var spec v1alpha1.ApplicationSpec
 					if err := yaml.UnmarshalStrict(f.Data, &spec); err != nil {
@@ -128,6 +145,10 @@ func describe(t *testing.T, in Input) string {
 		}
 		for _, d := range c.Ignored {
 			fmt.Fprintf(&b, "    (%s: %v -> %v; %s)\n", d.Path, d.Live, d.Want, d.Why)
+		}
+		if in.Options.RespectIgnoreDifferences && c.Action == Update {
+			data, _ := yaml.Marshal(c.Desired.Object["spec"])
+			fmt.Fprintf(&b, "    applies spec:\n%s", data)
 		}
 		text, err := c.Text()
 		if err != nil {

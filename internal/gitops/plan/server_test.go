@@ -149,3 +149,102 @@ func TestAgainstServer(t *testing.T) {
 		_ = os.WriteFile(path, data, 0o644)
 	}
 }
+
+// TestDriftAgainstServer changes what was applied, finds the change, and
+// applies the plan.
+func TestDriftAgainstServer(t *testing.T) {
+	s := newServer(t)
+	objects := s.objects("testdata/server/built-in.yaml")
+	byName := map[string]manifest.Object{}
+	answers := map[string]*unstructured.Unstructured{}
+	for _, o := range objects {
+		byName[o.GetKind()] = o
+		answers[o.GetKind()] = plan.AcceptedOf(o.Unstructured, s.apply(o.Unstructured), manager)
+	}
+	make1 := func(o manifest.Object, live *unstructured.Unstructured) plan.Change {
+		key := plan.KeyOf(o.Unstructured)
+		in := plan.Input{Instance: "app", Manager: manager, Desired: []manifest.Object{o}, Live: map[plan.Key]*unstructured.Unstructured{key: live}}
+		if a := answers[o.GetKind()]; a != nil {
+			in.Accepted = map[plan.Key]*unstructured.Unstructured{key: a}
+		}
+		return plan.Make(in).Changes[0]
+	}
+	for _, c := range []struct{ name, kind, patch, path string }{
+		{"a value", "Deployment", `{"spec":{"replicas":5}}`, "spec.replicas"},
+		{"a field of nobody", "Deployment", `{"spec":{"minReadySeconds":5}}`, ""},
+		{"an atomic map", "Service", `{"spec":{"selector":{"more":"x"}}}`, "spec.selector.more"},
+		{"an atomic list", "RoleBinding", `{"subjects":[{"kind":"ServiceAccount","name":"a","namespace":"default"},{"kind":"Group","name":"g","apiGroup":"rbac.authorization.k8s.io"},{"kind":"User","name":"evil","apiGroup":"rbac.authorization.k8s.io"}]}`, "subjects[evil]"},
+		{"inside an atomic list", "NetworkPolicy", `{"spec":{"ingress":[{"from":[{"podSelector":{}}],"ports":[{"port":80,"protocol":"UDP"}]}]}}`, "spec.ingress"},
+		{"a key of data", "Secret", `{"data":{"a":"b3RoZXI="}}`, "data.a"},
+		{"a key of others", "ConfigMap", `{"data":{"more":"x"}}`, ""},
+		{"a quantity by another name", "ResourceQuota", `{"spec":{"hard":{"requests.cpu":"2"}}}`, ""},
+		{"a quantity", "ResourceQuota", `{"spec":{"hard":{"requests.cpu":"3"}}}`, "spec.hard[\"requests.cpu\"]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := byName[c.kind]
+			change := make1(o, s.patch(o.Unstructured, "kubectl-edit", c.patch))
+			if c.path == "" {
+				if !change.InSync() {
+					t.Errorf("differs: %+v", change.Differences)
+				}
+				return
+			}
+			if len(change.Differences) != 1 || change.Differences[0].Path != c.path || change.Differences[0].Manager != "kubectl-edit" {
+				t.Errorf("want %s by kubectl-edit, got: %+v", c.path, change.Differences)
+			}
+			if after := make1(o, s.apply(change.Desired)); !after.InSync() {
+				t.Errorf("after the sync: %+v", after.Differences)
+			}
+		})
+	}
+	t.Run("fields that the source no longer has", func(t *testing.T) {
+		o := manifest.Object{Unstructured: byName["Deployment"].DeepCopy()}
+		unstructured.RemoveNestedField(o.Object, "spec", "template", "spec", "tolerations")
+		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		container := containers[0].(map[string]any)
+		container["env"] = container["env"].([]any)[1:]
+		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+		live, err := s.resource(o.Unstructured).Get(t.Context(), o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := make1(o, live)
+		if len(change.Differences) != 2 || change.Differences[0].Path != "spec.template.spec.containers[web].env[EMPTY]" || change.Differences[1].Path != "spec.template.spec.tolerations" {
+			t.Errorf("%+v", change.Differences)
+		}
+		if after := make1(o, s.apply(change.Desired)); !after.InSync() {
+			t.Errorf("after the sync: %+v", after.Differences)
+		}
+	})
+}
+
+// TestMigrationAgainstServer takes over what Argo CD and kubectl wrote by
+// client-side apply.
+func TestMigrationAgainstServer(t *testing.T) {
+	s := newServer(t)
+	for _, o := range s.objects("testdata/server/built-in.yaml") {
+		old := plan.Normalize(o.Unstructured).DeepCopy()
+		labels := old.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels["old"] = "label"
+		old.SetLabels(labels)
+		applied, err := json.Marshal(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		annotations := old.GetAnnotations()
+		annotations["kubectl.kubernetes.io/last-applied-configuration"] = string(applied)
+		old.SetAnnotations(annotations)
+		live, err := s.resource(old).Create(t.Context(), old, metav1.CreateOptions{FieldManager: manager})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := plan.KeyOf(o.Unstructured)
+		p := plan.Make(plan.Input{Instance: "app", Manager: manager, Desired: []manifest.Object{o}, Live: map[plan.Key]*unstructured.Unstructured{key: live}})
+		if ds := p.Changes[0].Differences; len(ds) != 1 || ds[0].Path != "metadata.labels.old" {
+			t.Errorf("%s: want one difference, metadata.labels.old, got: %+v", key, ds)
+		}
+	}
+}

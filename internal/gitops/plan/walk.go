@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -18,8 +17,9 @@ type walk struct {
 	secret  bool
 	status  bool // the status counts
 	known   []KnownType
-	atomic  int // depth of lists and maps with one owner
-	object  *unstructured.Unstructured
+	atomic  int                        // depth of lists and maps with one owner
+	object  *unstructured.Unstructured // live
+	manager string
 	path    []segment
 	out     []Difference
 	trees   []fields // of all managers; read when needed
@@ -33,14 +33,14 @@ type noAnswer struct{}
 const maxDifferences = 500 // of one object
 
 // reset makes the walk ready for another object.
-func (w *walk) reset(desired, live *unstructured.Unstructured, policy *Policy) {
+func (w *walk) reset(desired, live *unstructured.Unstructured, manager string, policy *Policy) {
 	key := KeyOf(desired)
 	if w.path == nil {
 		w.path = make([]segment, 0, 20)
 	}
 	*w = walk{
 		builtin: builtinGroup(key.Group), secret: isSecret(key), status: policy.statusCounts(key),
-		known: policy.knownTypes(key), object: live, path: w.path[:0],
+		known: policy.knownTypes(key), object: live, manager: manager, path: w.path[:0],
 	}
 }
 
@@ -122,7 +122,7 @@ func (w *walk) value(desired, live, acc any, own fields) bool {
 		if l, ok := live.(map[string]any); ok {
 			return w.maps(d, l, acc, own)
 		}
-		if live == nil && len(d) == 0 && w.builtin && looseMap(w.here()) {
+		if live == nil && len(d) == 0 && (!w.builtin || looseMap(w.here())) {
 			return true
 		}
 	case []any:
@@ -199,84 +199,6 @@ func (w *walk) maps(d, l map[string]any, acc any, own fields) bool {
 		return w.extras(d, l, acc) && same
 	}
 	return same
-}
-
-// lostFields finds what was applied before and desired no longer has.
-func (w *walk) lostFields(d, l map[string]any, own fields) bool {
-	same := true
-	if w.answers {
-		return true
-	}
-	for element, sub := range own {
-		name, ok := strings.CutPrefix(element, "f:")
-		if !ok {
-			continue
-		}
-		lv, inLive := l[name]
-		if dv, wanted := d[name]; wanted && dv != nil || !inLive || lv == nil || w.exempt(name, d) {
-			continue
-		}
-		if !w.lost(name, lv, sub) {
-			if same = false; !w.collect {
-				return false
-			}
-		}
-	}
-	return same
-}
-
-// exempt fields do not count although they were applied.
-func (w *walk) exempt(name string, d map[string]any) bool {
-	if len(w.path) != 0 {
-		return len(w.path) == 1 && w.path[0].field == "metadata" && (serverField(name) || name == "namespace" || name == "name")
-	}
-	switch name {
-	case "apiVersion", "kind":
-		return true
-	case "status":
-		return !w.status
-	case "data":
-		return w.secret && d["stringData"] != nil
-	case "rules":
-		return aggregated(d)
-	}
-	return false
-}
-
-// lost goes down to the fields that were applied, so that what others set
-// beside them is not named.
-func (w *walk) lost(name string, live, sub any) bool {
-	w.path = append(w.path, segment{field: name})
-	defer func() { w.path = w.path[:len(w.path)-1] }()
-	f, _ := sub.(map[string]any)
-	if l, ok := live.(map[string]any); ok && len(f) > 0 {
-		if _, whole := f["."]; !whole || !ownsAll(f, l) {
-			return w.lostFields(nil, l, f)
-		}
-	}
-	if l, ok := live.([]any); ok {
-		if kind, keys, known := kindOf(f, len(l)); known && kind != atomicList && slices.ContainsFunc(l, func(v any) bool { return !ownsItem(f, v) }) {
-			if kind == setList {
-				return w.set(nil, l, noAnswer{}, f)
-			}
-			return w.lostItems(nil, l, f, keys, 0)
-		}
-	}
-	return w.add(live, nil)
-}
-
-func ownsItem(f fields, item any) bool {
-	_, ok := itemOf(f, item)
-	return ok
-}
-
-func ownsAll(f fields, l map[string]any) bool {
-	for k := range l {
-		if _, ok := f["f:"+k]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // extras are what others put into a value that has one owner.

@@ -92,6 +92,7 @@ type Result struct {
 	Applications []*unstructured.Unstructured // share parts; copy before a change
 	Reads        []Read
 	UsesClusters bool
+	Pulls        []string      // repositories, "owner/name", whose pull requests were listed
 	Remote       bool          // something was asked that does not announce changes
 	Requeue      time.Duration // after which to generate again; 0 for never
 }

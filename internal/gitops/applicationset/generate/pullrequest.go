@@ -56,6 +56,7 @@ func (r *run) listPulls(ctx context.Context, g *v1alpha1.PullRequestGenerator) (
 	switch {
 	case g.GitHub != nil:
 		c := g.GitHub
+		r.result.Pulls = append(r.result.Pulls, c.Owner+"/"+c.Repo)
 		api, err := r.github(ctx, c.API, c.TokenRef, c.AppSecretName)
 		if err != nil {
 			return nil, err
@@ -63,6 +64,7 @@ func (r *run) listPulls(ctx context.Context, g *v1alpha1.PullRequestGenerator) (
 		return api.PullRequests(ctx, c.Owner, c.Repo, c.Labels, c.ExcludedLabels)
 	case g.GitLab != nil:
 		c := g.GitLab
+		r.result.Pulls = append(r.result.Pulls, c.Project)
 		api, err := r.gitlab(ctx, c.API, c.TokenRef, c.Insecure, c.CARef)
 		if err != nil {
 			return nil, err
@@ -70,6 +72,7 @@ func (r *run) listPulls(ctx context.Context, g *v1alpha1.PullRequestGenerator) (
 		return api.MergeRequests(ctx, c.Project, c.Labels, c.PullRequestState)
 	case g.Gitea != nil:
 		c := g.Gitea
+		r.result.Pulls = append(r.result.Pulls, c.Owner+"/"+c.Repo)
 		api, err := r.gitea(ctx, c.API, c.TokenRef, c.Insecure)
 		if err != nil {
 			return nil, err

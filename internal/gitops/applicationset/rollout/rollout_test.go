@@ -28,13 +28,12 @@ func step(env string, maxUpdate any) v1alpha1.RolloutStep {
 
 // world is a model of Applications, their controller and time.
 type world struct {
-	steps   []v1alpha1.RolloutStep
-	apps    map[string]*modelApp
-	names   []string
-	status  []v1alpha1.RolloutStatus
-	now     time.Time
-	syncs   map[string]int // "app@revision" → times
-	pending map[string]bool
+	steps  []v1alpha1.RolloutStep
+	apps   map[string]*modelApp
+	names  []string
+	status []v1alpha1.RolloutStatus
+	now    time.Time
+	syncs  map[string]int // "app@revision" → times
 }
 
 type modelApp struct {
@@ -291,6 +290,29 @@ func TestNext(t *testing.T) {
 	}
 	if got := out(App{}); got.Step != 1 || len(got.Status) != 0 {
 		t.Errorf("one that is not created yet does not hold its step: %+v", got)
+	}
+}
+
+// TestTurnIsToldFromTheLastOne has a sync that began in the same second as the
+// next turn: without a time of its own, the new turn would take it for its own.
+func TestTurnIsToldFromTheLastOne(t *testing.T) {
+	now := time.Unix(1_700_000_000, 900_000_000)
+	second := metav1.NewTime(now.Truncate(time.Second))
+	app := App{Name: "a", Labels: map[string]string{"env": "dev"}, Wanted: true, Exists: true, Fresh: true, Revisions: []string{"r2"}, Sync: v1alpha1.SyncOutOfSync,
+		Started: second.Time, Mark: Mark(v1alpha1.RolloutStatus{LastTransitionTime: &second})}
+	in := Input{Steps: []v1alpha1.RolloutStep{step("dev", nil)}, Apps: []App{app}, Now: now,
+		Status: []v1alpha1.RolloutStatus{{Application: "a", Status: Healthy, TargetRevisions: []string{"r1"}, LastTransitionTime: &second}}}
+	out := Next(in)
+	if out.Status[0].Status != Pending || len(out.Sync) != 1 || Mark(out.Status[0]) == app.Mark {
+		t.Fatalf("%+v", out)
+	}
+	in.Status = out.Status
+	if out = Next(in); out.Status[0].Status != Pending {
+		t.Errorf("the last sync counts as that of the new turn: %+v", out)
+	}
+	in.Apps[0].Mark = Mark(in.Status[0])
+	if out = Next(in); out.Status[0].Status != Progressing {
+		t.Errorf("its own sync does not count: %+v", out)
 	}
 }
 

@@ -106,8 +106,8 @@ func (o *giteaOwner) Branches(ctx context.Context, of Repository) ([]Repository,
 }
 
 func (o *giteaOwner) HasPath(ctx context.Context, in Repository, path string) (bool, error) {
-	var any any
-	_, err := o.api.get(ctx, o.api.Base+"/repos/"+escape(in.Organization)+"/"+escape(in.Name)+"/contents/"+escape(path)+"?ref="+url.QueryEscape(in.Branch), &any)
+	var ignored any
+	_, err := o.api.get(ctx, o.api.Base+"/repos/"+escape(in.Organization)+"/"+escape(in.Name)+"/contents/"+escape(path)+"?ref="+url.QueryEscape(in.Branch), &ignored)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

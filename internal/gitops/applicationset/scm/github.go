@@ -134,8 +134,8 @@ func (o *githubOrganization) Branches(ctx context.Context, of Repository) ([]Rep
 }
 
 func (o *githubOrganization) HasPath(ctx context.Context, in Repository, path string) (bool, error) {
-	var any any
-	_, err := o.api.get(ctx, o.api.Base+"/repos/"+escape(in.Organization)+"/"+escape(in.Name)+"/contents/"+escape(path)+"?ref="+url.QueryEscape(in.Branch), &any)
+	var ignored any
+	_, err := o.api.get(ctx, o.api.Base+"/repos/"+escape(in.Organization)+"/"+escape(in.Name)+"/contents/"+escape(path)+"?ref="+url.QueryEscape(in.Branch), &ignored)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

@@ -153,10 +153,8 @@ func (s *Store) load(ctx context.Context, name, path string) (*group, error) {
 			return g, g.err
 		}
 		s.mu.Unlock()
-		select {
-		case <-g.ready:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := g.wait(ctx); err != nil {
+			return nil, err
 		}
 		if g.err == nil {
 			return g, nil
@@ -167,6 +165,22 @@ func (s *Store) load(ctx context.Context, name, path string) (*group, error) {
 		if !errors.Is(g.err, context.Canceled) && !errors.Is(g.err, context.DeadlineExceeded) {
 			return nil, g.err
 		} // who loaded it gave up; try in turn
+	}
+}
+
+// wait returns when the document is there, or an error of ctx. What is there
+// needs no context.
+func (g *group) wait(ctx context.Context) error {
+	select {
+	case <-g.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-g.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
