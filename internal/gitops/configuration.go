@@ -2,7 +2,6 @@ package gitops
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"reflect"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/project"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/settings"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source/credential"
 )
 
 // The ConfigMaps of Argo CD that the engine reads, in its home namespace.
@@ -34,20 +34,6 @@ var (
 	secretResource    = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 	configMapResource = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 )
-
-// NamedSecret is a repository Secret as the engine hands it to its sources.
-type NamedSecret struct {
-	Name   string
-	Labels map[string]string
-	Data   map[string][]byte
-}
-
-// Credentials are what the home namespace says of repositories.
-type Credentials struct {
-	Secrets    []NamedSecret     // labelled repository or repo-creds
-	KnownHosts string            // of argocd-ssh-known-hosts-cm
-	TLS        map[string]string // host → PEM, of argocd-tls-certs-cm
-}
 
 // configuration watches what administrators set: ConfigMaps of Argo CD and
 // labelled Secrets of the home namespace. Each change makes what is derived
@@ -116,8 +102,12 @@ func (c *configuration) take(first bool) {
 	for _, name := range []string{mapSettings, mapParameters, mapKeys, mapHosts, mapTLS} {
 		data[name] = c.data(name)
 	}
-	if c.deps.Credentials != nil {
-		c.deps.Credentials(Credentials{Secrets: repositories, KnownHosts: data[mapHosts]["ssh_known_hosts"], TLS: data[mapTLS]})
+	if c.sources.Service != nil {
+		store := credential.NewStore(credential.Input{Secrets: repositories, KnownHosts: data[mapHosts]["ssh_known_hosts"], TLSCerts: data[mapTLS]})
+		for _, err := range store.Problems() {
+			c.deps.Log.Warn("a repository Secret cannot be used as it is", "error", err)
+		}
+		c.sources.SetCredentials(store)
 	}
 	if first || !reflect.DeepEqual(data, c.settings) {
 		c.settings = data
@@ -159,7 +149,7 @@ func (c *configuration) data(name string) map[string]string {
 }
 
 // readSecrets returns the Secrets of clusters, and those of repositories.
-func (c *configuration) readSecrets() (clusters []destination.Secret, repositories []NamedSecret) {
+func (c *configuration) readSecrets() (clusters []destination.Secret, repositories []credential.Secret) {
 	for _, obj := range c.secrets.GetStore().List() {
 		o := obj.(*unstructured.Unstructured)
 		if s, ok := destination.SecretOf(o); ok {
@@ -168,14 +158,7 @@ func (c *configuration) readSecrets() (clusters []destination.Secret, repositori
 		}
 		switch o.GetLabels()[destination.SecretTypeLabel] {
 		case "repository", "repo-creds":
-			s := NamedSecret{Name: o.GetName(), Labels: o.GetLabels(), Data: map[string][]byte{}}
-			data, _, _ := unstructured.NestedStringMap(o.Object, "data")
-			for k, v := range data {
-				if plain, err := base64.StdEncoding.DecodeString(v); err == nil {
-					s.Data[k] = plain
-				}
-			}
-			repositories = append(repositories, s)
+			repositories = append(repositories, credential.Secret{Name: o.GetName(), Labels: o.GetLabels(), Data: secretData(o)})
 		}
 	}
 	return clusters, repositories

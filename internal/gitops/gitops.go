@@ -44,6 +44,7 @@ type Config struct {
 	ResyncInterval time.Duration // how often an application is looked at without cause; 30 minutes
 	MaxParallel    int           // requests to the API server at a time; 32
 	Workers        int           // applications looked at at a time; 8
+	PollInterval   time.Duration // between looks at a remote repository; 120 s
 }
 
 func (c Config) withDefaults() Config {
@@ -91,10 +92,12 @@ type Deps struct {
 	}
 	Rest         *rest.Config // rights to everything that Applications may hold
 	Repositories Repositories
-	Sources      application.Sources // nil for Repositories alone
-	Saved        application.Saved   // nil to keep renders in memory only
-	Credentials  func(Credentials)   // told of what the home namespace says of repositories; may be nil
-	Now          func() time.Time    // nil for time.Now
+	// StateDir holds what is fetched from other places: mirrors of remote
+	// repositories, charts. It can be deleted. "" for Repositories alone.
+	StateDir  string
+	Transport *http.Transport   // for remote sources; nil for Go's own
+	Saved     application.Saved // nil to keep renders in memory only
+	Now       func() time.Time  // nil for time.Now
 }
 
 // Engine is the loop for one cluster.
@@ -104,6 +107,7 @@ type Engine struct {
 	client     dynamic.Interface
 	controller *application.Controller
 	clusters   *clusters
+	sources    sources // its Service is nil without a StateDir
 	assess     atomic.Pointer[health.Assessor]
 	ready      chan struct{}
 }
@@ -129,15 +133,16 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e.clusters = &clusters{engine: e, all: destination.NewSet(deps.Rest, nil), known: map[string]*connected{}}
 	assessor, _ := health.New(settings.Default())
 	e.assess.Store(assessor)
-	sources := deps.Sources
-	if sources == nil {
-		sources = application.Local(deps.Repositories)
+	list := application.Local(deps.Repositories)
+	if deps.StateDir != "" {
+		e.sources = e.newSources()
+		list = e.sources
 	}
 	e.controller, err = application.New(application.Config{
 		Namespace: cfg.Namespace, FieldManager: cfg.FieldManager, ResyncInterval: cfg.ResyncInterval, Workers: cfg.Workers,
 	}, application.Deps{
 		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Clusters: e.clusters,
-		Renderer: render.New(), Sources: sources, Saved: deps.Saved, Now: deps.Now,
+		Renderer: render.New(), Sources: list, Saved: deps.Saved, Now: deps.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -187,6 +192,14 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		}
 		return err
+	}
+	if e.sources.Service != nil {
+		watches.Go(func() {
+			if err := e.sources.Run(ctx); err != nil {
+				e.deps.Log.Error("remote sources are no longer looked at", "error", err)
+			}
+		})
+		defer e.sources.Close()
 	}
 	go func() {
 		select {

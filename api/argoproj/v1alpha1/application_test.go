@@ -9,10 +9,10 @@ import (
 
 func TestCRDsAreWhole(t *testing.T) {
 	crds, err := CRDs()
-	if err != nil || len(crds) != 2 {
+	if err != nil || len(crds) != 3 {
 		t.Fatal(crds, err)
 	}
-	for i, want := range []string{"applications.argoproj.io", "appprojects.argoproj.io"} {
+	for i, want := range []string{"applications.argoproj.io", "applicationsets.argoproj.io", "appprojects.argoproj.io"} {
 		if crds[i].GetName() != want {
 			t.Errorf("CRD %d is %s", i, crds[i].GetName())
 		}

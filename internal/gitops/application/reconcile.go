@@ -12,6 +12,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/project"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
 
 // pass is one reconcile of one Application.
@@ -299,7 +300,7 @@ func (p *pass) resolveAnew(ctx context.Context) error {
 		}
 		revs[i] = r
 		if r.Repo != "" {
-			tracks[i] = p.follow(p.key, src.TargetRevision, r)
+			tracks[i] = p.follow(p.key, source.Revision{Target: src.TargetRevision, TagPrefix: src.TagPrefix}, r)
 		}
 	}
 	st.mu.Lock()
@@ -313,6 +314,11 @@ func (p *pass) resolveAnew(ctx context.Context) error {
 		}
 	}
 	p.revs = slices.Clone(revs)
+	list := make([]v1alpha1.ApplicationSource, len(p.sources))
+	for i, src := range p.sources {
+		list[i] = *src
+	}
+	p.Sources.Follow(ctx, p.key, p.project(), list...)
 	return nil
 }
 

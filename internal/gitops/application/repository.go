@@ -20,15 +20,17 @@ type repository struct {
 
 	mu     sync.Mutex
 	git    *git.Repository
-	tracks map[string]*track // by targetRevision
+	tracks map[string]*track // by targetRevision and tagPrefix
 }
 
 // track is a targetRevision of a repository, shared by all applications that
 // follow it. It is why a push costs nothing for an application that it does
 // not affect: nobody has to tell that application of the new commit.
 type track struct {
-	repo   *repository
-	target string
+	repo  *repository
+	name  string // among the tracks of the repository
+	rev   source.Revision
+	chart bool // or artifact: moves name the constraint
 
 	mu    sync.Mutex
 	head  string          // commit that target names
@@ -55,17 +57,18 @@ func (c *Controller) repository(name string) *repository {
 }
 
 // follow notes that an application follows a revision, and what it names now.
-func (c *Controller) follow(key, target string, r Revision) *track {
+func (c *Controller) follow(key string, rev source.Revision, r Revision) *track {
+	name := rev.Target + "\x00" + rev.TagPrefix
 	repo := c.repository(r.Repo)
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
 	if r.Git != nil {
 		repo.git = r.Git
 	}
-	t := repo.tracks[target]
+	t := repo.tracks[name]
 	if t == nil {
-		t = &track{repo: repo, target: target, users: map[string]bool{}, held: map[string]bool{}}
-		repo.tracks[target] = t
+		t = &track{repo: repo, name: name, rev: rev, chart: r.Chart, users: map[string]bool{}, held: map[string]bool{}}
+		repo.tracks[name] = t
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,8 +104,8 @@ func (c *Controller) leave(key string, t *track) {
 	delete(t.held, key)
 	last := len(t.users) == 0
 	t.mu.Unlock()
-	if last && t.repo.tracks[t.target] == t {
-		delete(t.repo.tracks, t.target)
+	if last && t.repo.tracks[t.name] == t {
+		delete(t.repo.tracks, t.name)
 	}
 }
 
@@ -155,7 +158,7 @@ func (c *Controller) Moved(ctx context.Context, m Move) {
 	look := &look{repo: repo, git: gitRepo, move: m}
 	for _, t := range tracks {
 		t.mu.Lock()
-		follows := source.Tracks(t.target, m.Ref, t.ref)
+		follows := t.chart && t.rev.Target == m.Ref || !t.chart && t.rev.Tracks(m.Ref, t.ref)
 		t.mu.Unlock()
 		if follows {
 			c.moveTrack(ctx, t, look)
@@ -163,10 +166,33 @@ func (c *Controller) Moved(ctx context.Context, m Move) {
 	}
 }
 
+// RepositoryChanged looks again at the applications that use a repository: it
+// became readable, or no longer is.
+func (c *Controller) RepositoryChanged(name string) {
+	c.mu.Lock()
+	repo := c.repos[name]
+	c.mu.Unlock()
+	c.wakeUnresolved()
+	if repo == nil {
+		return
+	}
+	repo.mu.Lock()
+	var tracks []*track
+	for _, t := range repo.tracks {
+		tracks = append(tracks, t)
+	}
+	repo.mu.Unlock()
+	for _, t := range tracks {
+		c.wakeUsers(t)
+	}
+}
+
 // moveTrack brings a track to the new commit and wakes those of its users that
 // read what changed.
 func (c *Controller) moveTrack(ctx context.Context, t *track, l *look) {
-	exact := l.changes(ctx, c)
+	// A constraint may name another tag than the one that moved.
+	_, constraint := t.rev.Constraint()
+	exact := !t.chart && !constraint && l.changes(ctx, c)
 	t.mu.Lock()
 	if t.head == l.move.After {
 		t.mu.Unlock()

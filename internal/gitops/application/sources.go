@@ -21,6 +21,9 @@ type Sources interface {
 	// Remote fetches what renders name outside their trees; nil when nothing
 	// can be fetched.
 	Remote(project string) render.Remote
+	// Follow says which sources an application uses from now on, so that it is
+	// told when they move; none ends it.
+	Follow(ctx context.Context, key, project string, list ...v1alpha1.ApplicationSource)
 }
 
 // Revision is what a source names at a moment.
@@ -29,7 +32,9 @@ type Revision struct {
 	ID   string // commit, version of a chart, digest of an artifact
 	Head string // of a Git repository: the branch of HEAD, "refs/heads/main"
 	// Git is the repository; nil for charts and artifacts.
-	Git *git.Repository
+	Git   *git.Repository
+	Local bool // the repository is of this machine
+	Chart bool // or an artifact: the revision is no commit
 }
 
 // Repositories finds the repository of a repoURL.
@@ -73,3 +78,6 @@ func (l local) Tree(_ context.Context, _ string, _ v1alpha1.ApplicationSource, r
 }
 
 func (l local) Remote(string) render.Remote { return nil }
+
+// Follow does nothing: pushes are in the journal.
+func (l local) Follow(context.Context, string, string, ...v1alpha1.ApplicationSource) {}

@@ -124,6 +124,7 @@ func (c *Controller) forget(key string) {
 			c.leave(key, t)
 		}
 	}
+	c.Sources.Follow(c.life, key, "")
 	if c.Saved != nil {
 		c.Saved.Delete(key)
 	}

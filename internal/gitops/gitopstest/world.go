@@ -34,6 +34,7 @@ type World struct {
 	*Cluster
 	T       testing.TB // of the running test; failures go here
 	base    testing.TB // of the whole world; directories live as long
+	state   string     // of the engine
 	Journal *journal.Journal
 	Engine  *gitops.Engine
 	// Wrap stands between the engine and the API server, nil for nothing. It
@@ -52,7 +53,7 @@ const Timeout = 30 * time.Second
 // NewWorld starts everything; it ends with the test.
 func NewWorld(t testing.TB) *World {
 	t.Helper()
-	w := &World{Cluster: StartCluster(t), T: t, base: t, repos: map[string]*Repo{}}
+	w := &World{Cluster: StartCluster(t), T: t, base: t, state: t.TempDir(), repos: map[string]*Repo{}}
 	j, err := journal.Open(t.Context(), filepath.Join(t.TempDir(), "journal.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func (w *World) StartEngine() {
 	config := rest.CopyConfig(w.Config)
 	config.WrapTransport = w.Wrap
 	engine, err := gitops.New(gitops.Config{}, gitops.Deps{
-		Log: slog.New(slog.NewTextHandler(logWriter{w.base}, nil)), Journal: w.Journal, Rest: config, Repositories: w,
+		Log: slog.New(slog.NewTextHandler(logWriter{w.base}, nil)), Journal: w.Journal, Rest: config, Repositories: w, StateDir: w.state,
 	})
 	if err != nil {
 		w.T.Fatal(err)
