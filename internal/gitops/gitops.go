@@ -108,6 +108,8 @@ type Engine struct {
 	controller *application.Controller
 	clusters   *clusters
 	sources    sources // its Service is nil without a StateDir
+	list       application.Sources
+	sets       *sets
 	assess     atomic.Pointer[health.Assessor]
 	ready      chan struct{}
 }
@@ -133,16 +135,19 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e.clusters = &clusters{engine: e, all: destination.NewSet(deps.Rest, nil), known: map[string]*connected{}}
 	assessor, _ := health.New(settings.Default())
 	e.assess.Store(assessor)
-	list := application.Local(deps.Repositories)
+	e.list = application.Local(deps.Repositories)
 	if deps.StateDir != "" {
 		e.sources = e.newSources()
-		list = e.sources
+		e.list = e.sources
+	}
+	if e.sets, err = e.newSets(); err != nil {
+		return nil, err
 	}
 	e.controller, err = application.New(application.Config{
 		Namespace: cfg.Namespace, FieldManager: cfg.FieldManager, ResyncInterval: cfg.ResyncInterval, Workers: cfg.Workers,
 	}, application.Deps{
 		Log: deps.Log, Journal: deps.Journal, Events: deps.Journal, Client: client, Clusters: e.clusters,
-		Renderer: render.New(), Sources: list, Saved: deps.Saved, Now: deps.Now,
+		Renderer: render.New(), Sources: e.list, Saved: deps.Saved, Now: deps.Now, OnMove: e.sets.moved,
 	})
 	if err != nil {
 		return nil, err
@@ -193,6 +198,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	watches.Go(func() { e.sets.run(ctx) })
 	if e.sources.Service != nil {
 		watches.Go(func() {
 			if err := e.sources.Run(ctx); err != nil {

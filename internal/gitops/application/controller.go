@@ -69,7 +69,9 @@ type Deps struct {
 	Sources  Sources
 	Saved    Saved // nil to keep renders in memory only
 	Now      func() time.Time
-	OnMove   func(Move) // nil, or called for each move before the applications
+	// OnMove is told of each move, with what it changed (nil when that is not
+	// known); it may be nil.
+	OnMove func(m Move, changed func() []string)
 }
 
 // Controller drives all Applications of a cluster.

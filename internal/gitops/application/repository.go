@@ -138,14 +138,14 @@ func (c *Controller) followPushes(ctx context.Context, after int64) {
 // Moved wakes the applications that a move affects. Its cost follows what
 // changed and the revisions that are followed, not the applications.
 func (c *Controller) Moved(ctx context.Context, m Move) {
-	if c.OnMove != nil {
-		c.OnMove(m)
-	}
 	c.wakeUnresolved()
 	c.mu.Lock()
 	repo := c.repos[m.Repo]
 	c.mu.Unlock()
 	if repo == nil {
+		if c.OnMove != nil {
+			c.OnMove(m, func() []string { return nil })
+		}
 		return
 	}
 	repo.mu.Lock()
@@ -156,6 +156,12 @@ func (c *Controller) Moved(ctx context.Context, m Move) {
 	}
 	repo.mu.Unlock()
 	look := &look{repo: repo, git: gitRepo, move: m}
+	if c.OnMove != nil {
+		c.OnMove(m, func() []string {
+			look.changes(ctx, c)
+			return look.changed
+		})
+	}
 	for _, t := range tracks {
 		t.mu.Lock()
 		follows := t.chart && t.rev.Target == m.Ref || !t.chart && t.rev.Tracks(m.Ref, t.ref)
