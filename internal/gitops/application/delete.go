@@ -86,7 +86,7 @@ func (p *pass) deleteAll(ctx context.Context, propagation string) (waiting strin
 	if err != nil {
 		return "", err
 	}
-	live, err := p.doomed(ctx, instance)
+	live, err := p.doomed(ctx, instance, hooks)
 	if err != nil {
 		return "", err
 	}
@@ -140,14 +140,19 @@ func deletionHooks(want *rendered) ([]plan.Hook, error) {
 	return plan.Make(in).Hooks, nil
 }
 
-// doomed are the live objects that are deleted with the application.
-func (p *pass) doomed(ctx context.Context, instance string) (out []*unstructured.Unstructured, err error) {
+// doomed are the live objects that are deleted with the application: all but
+// those that stay, and the hooks that run after them.
+func (p *pass) doomed(ctx context.Context, instance string, hooks []plan.Hook) (out []*unstructured.Unstructured, err error) {
+	after := map[plan.Key]bool{}
+	for _, h := range hooks {
+		after[h.Key] = slices.Contains(h.Phases, plan.PostDelete)
+	}
 	for _, o := range p.cluster.Live.Objects(instance) {
 		u, err := p.cluster.Live.Load(ctx, o)
 		if err != nil {
 			return nil, err
 		}
-		if u == nil || plan.IsHook(u) {
+		if u == nil || after[o.Key] {
 			continue
 		}
 		why, err := apply.Stays(u, plan.Options{}, plan.Confirmed(p.app.Annotations, p.app.DeletionTimestamp.Time))

@@ -28,7 +28,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/git"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
 )
 
@@ -126,7 +126,7 @@ var (
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	cluster := gitopstest.StartCluster(t)
+	cluster := plane.StartCluster(t)
 	w := &world{t: t, client: cluster.Client, repo: newRepository(t)}
 	all, err := v1alpha1.CRDs()
 	if err != nil {

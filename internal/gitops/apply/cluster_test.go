@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/apply"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/observe"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/observe/health"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
@@ -65,7 +65,7 @@ func (b *bench) set(f func(*http.Request) (*http.Response, error)) {
 }
 
 func newBench(t *testing.T) *bench {
-	c := gitopstest.StartCluster(t)
+	c := plane.StartCluster(t)
 	b := &bench{T: t}
 	b.config = rest.CopyConfig(c.Config)
 	b.config.Wrap(func(next http.RoundTripper) http.RoundTripper { return wire{b, next} })

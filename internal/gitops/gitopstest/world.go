@@ -1,5 +1,12 @@
 //go:build linux
 
+// Package gitopstest runs the engine against a real API server without a node.
+//
+// Input: what [plane] needs. Output: [Repo], a bare repository whose commits
+// are announced in the journal as the forge would; [World], a control plane
+// with an engine.
+//
+// Start reading at [NewWorld].
 package gitopstest
 
 import (
@@ -26,12 +33,13 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/application"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // World is a cluster with an engine and repositories.
 type World struct {
-	*Cluster
+	*plane.Cluster
 	T       testing.TB // of the running test; failures go here
 	base    testing.TB // of the whole world; directories live as long
 	state   string     // of the engine
@@ -53,7 +61,7 @@ const Timeout = 30 * time.Second
 // NewWorld starts everything; it ends with the test.
 func NewWorld(t testing.TB) *World {
 	t.Helper()
-	w := &World{Cluster: StartCluster(t), T: t, base: t, state: t.TempDir(), repos: map[string]*Repo{}}
+	w := &World{Cluster: plane.StartCluster(t), T: t, base: t, state: t.TempDir(), repos: map[string]*Repo{}}
 	j, err := journal.Open(t.Context(), filepath.Join(t.TempDir(), "journal.db"))
 	if err != nil {
 		t.Fatal(err)

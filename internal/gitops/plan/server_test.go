@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
 
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
@@ -25,14 +25,14 @@ import (
 const manager = "argocd-controller"
 
 type server struct {
-	*gitopstest.Cluster
+	*plane.Cluster
 	t      *testing.T
 	groups []*restmapper.APIGroupResources
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{Cluster: gitopstest.StartCluster(t), t: t}
+	s := &server{Cluster: plane.StartCluster(t), t: t}
 	d, err := discovery.NewDiscoveryClientForConfig(s.Config)
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/metadata"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 )
 
 var (
@@ -29,12 +29,12 @@ var (
 
 // startCluster starts a fresh control plane with the namespaces of the
 // applications.
-func (b *bench) startCluster(ctx context.Context, name string) (*gitopstest.Cluster, error) {
+func (b *bench) startCluster(ctx context.Context, name string) (*plane.Cluster, error) {
 	dir := filepath.Join(b.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	c, err := gitopstest.Start(ctx, gitopstest.Options{Program: b.program, Dir: dir, Controllers: b.controllers})
+	c, err := plane.Start(ctx, plane.Options{Program: b.program, Dir: dir, Controllers: b.controllers})
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (b *bench) startCluster(ctx context.Context, name string) (*gitopstest.Clus
 
 // calm returns when a control plane uses next to no CPU, or after half a
 // minute: what it does after its start is not what is measured.
-func calm(ctx context.Context, c *gitopstest.Cluster) error {
+func calm(ctx context.Context, c *plane.Cluster) error {
 	for last, n := cpuOf(c), 0; n < 60; n++ {
 		if err := pause(ctx, 500*time.Millisecond); err != nil {
 			return err
@@ -64,7 +64,7 @@ func calm(ctx context.Context, c *gitopstest.Cluster) error {
 	return nil
 }
 
-func accessTo(c *gitopstest.Cluster) access { return access{c.Config.Host, c.Config.BearerToken} }
+func accessTo(c *plane.Cluster) access { return access{c.Config.Host, c.Config.BearerToken} }
 
 // createApplications installs the kinds and creates all Applications.
 func (b *bench) createApplications(ctx context.Context) error {
@@ -144,7 +144,7 @@ func (b *bench) checkLive(ctx context.Context) error {
 // planeCPU is what the engine's control plane used, in seconds.
 func (b *bench) planeCPU() float64 { return cpuOf(b.cluster) }
 
-func cpuOf(c *gitopstest.Cluster) float64 {
+func cpuOf(c *plane.Cluster) float64 {
 	var total float64
 	for _, pid := range c.Processes() {
 		total += processCPU(pid)

@@ -30,7 +30,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 )
 
 // partVariable makes the program one of its parts.
@@ -123,7 +123,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			o.idle = 5 * time.Second
 		}
 	}
-	o.program = os.Getenv(gitopstest.Variable)
+	o.program = os.Getenv(plane.Variable)
 	return o, o.check()
 }
 
@@ -132,7 +132,7 @@ func (o options) check() error {
 	case o.n < 1 || o.n > 100_000 || o.perNamespace < 1 || o.reps < 1 || o.parallel < 1:
 		return errors.New("-n must be 1 to 100000, -per-namespace, -reps and -parallel at least 1")
 	case o.program == "":
-		return fmt.Errorf("%s must name the program with etcd and kube-apiserver (bin/payload/hyperkube after make bundle)", gitopstest.Variable)
+		return fmt.Errorf("%s must name the program with etcd and kube-apiserver (bin/payload/hyperkube after make bundle)", plane.Variable)
 	}
 	for _, s := range strings.Split(o.shape, ",") {
 		if !slices.Contains([]string{"directory", "kustomize", "helm"}, s) {

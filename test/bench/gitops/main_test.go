@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 )
 
 // TestMain lets the test's program be the parts, too.
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestSmallRun(t *testing.T) {
-	if os.Getenv(gitopstest.Variable) == "" {
-		t.Skip(gitopstest.Variable + " does not name a program with etcd and kube-apiserver")
+	if os.Getenv(plane.Variable) == "" {
+		t.Skip(plane.Variable + " does not name a program with etcd and kube-apiserver")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -64,13 +64,13 @@ func TestSmallRun(t *testing.T) {
 }
 
 func TestBadFlags(t *testing.T) {
-	t.Setenv(gitopstest.Variable, "/bin/true")
+	t.Setenv(plane.Variable, "/bin/true")
 	for _, args := range []string{"-n 0", "-shape cue", "-phases warm", "-profile cold", "-profile limit=x", "-reps 0"} {
 		if _, err := parse(strings.Fields(args), &bytes.Buffer{}); err == nil {
 			t.Errorf("%s is taken", args)
 		}
 	}
-	t.Setenv(gitopstest.Variable, "")
+	t.Setenv(plane.Variable, "")
 	if _, err := parse(nil, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "hyperkube") {
 		t.Errorf("without a program: %v", err)
 	}

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -28,7 +28,7 @@ type bench struct {
 	report   report
 
 	repo     *monorepo
-	cluster  *gitopstest.Cluster
+	cluster  *plane.Cluster
 	watcher  *watcher
 	engine   *child
 	idleRate float64 // CPU-seconds per second

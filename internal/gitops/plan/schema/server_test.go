@@ -18,14 +18,14 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 
-	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/plan/schema"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/render/manifest"
 )
 
 type server struct {
-	*gitopstest.Cluster
+	*plane.Cluster
 	client rest.Interface
 	groups []*restmapper.APIGroupResources
 	store  *schema.Store
@@ -37,7 +37,7 @@ func (s *server) Fetch(ctx context.Context, path string) ([]byte, error) {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{Cluster: gitopstest.StartCluster(t)}
+	s := &server{Cluster: plane.StartCluster(t)}
 	d, err := discovery.NewDiscoveryClientForConfig(s.Config)
 	if err != nil {
 		t.Fatal(err)

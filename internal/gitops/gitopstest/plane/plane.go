@@ -1,15 +1,15 @@
 //go:build linux
 
-// Package gitopstest runs the engine against a real API server without a node.
+// Package plane starts a real Kubernetes control plane without nodes, for tests
+// and benchmarks.
 //
 // Input: a program that holds etcd, kube-apiserver and
 // kube-controller-manager (by argv[0]), named by LOCKSTEP_HYPERKUBE. Output:
-// [Cluster], the three on loopback ports in a temporary directory; [Repo], a
-// bare repository whose commits are announced in the journal as the forge
-// would; [World], both with an engine.
+// [Cluster], the three on loopback ports in a temporary directory; they end
+// with the process that started them at the latest.
 //
-// Start reading at [NewWorld].
-package gitopstest
+// Start reading at [StartCluster].
+package plane
 
 import (
 	"context"
