@@ -17,7 +17,8 @@ func automated(app *v1alpha1.Application) bool {
 }
 
 func (p *pass) startAutomated(ctx context.Context) {
-	if p.plan == nil || !automated(&p.app) || p.plan.InSync() {
+	unfinished := p.plan != nil && p.resumes(true, p.revision()) != nil
+	if p.plan == nil || !automated(&p.app) || p.plan.InSync() && !unfinished {
 		p.setRetry(time.Time{})
 		return
 	}
@@ -30,7 +31,7 @@ func (p *pass) startAutomated(ctx context.Context) {
 	if auto.Prune {
 		actions = append(actions, plan.Prune)
 	}
-	if p.plan.Count(actions...) == 0 {
+	if p.plan.Count(actions...) == 0 && !unfinished {
 		return
 	}
 	if auto.Prune && !auto.AllowEmpty && p.plan.Count(plan.Prune) == len(p.plan.Changes) {

@@ -225,7 +225,7 @@ func (c *comparison) remember(pl *plan.Plan) {
 // looks different all the same.
 func (c *comparison) predict(ctx context.Context) error {
 	applied := c.st.last.phase == v1alpha1.PhaseSucceeded && c.st.last.commit == c.revision()
-	if !c.current || automated(&c.app) && !applied {
+	if !c.exact && (!c.current || automated(&c.app) && !applied) {
 		return nil
 	}
 	ask := map[plan.Key]bool{}
@@ -267,7 +267,9 @@ func (c *comparison) predict(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	c.st.predictions = kept
+	if c.current {
+		c.st.predictions = kept
+	}
 	return nil
 }
 

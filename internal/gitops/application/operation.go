@@ -42,6 +42,7 @@ type operation struct {
 	heals    string // the drift that it takes back
 	cancel   context.CancelCauseFunc
 	announce sync.Once // of its start, which is told when it takes longer
+	resumed  *resumed  // nil unless an earlier process began it
 
 	mu       sync.Mutex
 	finished bool
@@ -124,6 +125,10 @@ func (p *pass) launch(ctx context.Context, l launch) {
 		plan: whole(l.plan), want: l.want, sources: l.sources, wish: l.wish, started: p.Now(), retries: l.retries,
 		heals: l.heals, cancel: cancel, results: map[step]apply.Result{}, message: "syncing",
 	}
+	from := resumedFrom(p.resumes(l.wish.InitiatedBy.Automated, op.revision))
+	if from != nil {
+		op.started, op.resumed = from.started, from
+	}
 	p.setOperation(op)
 	if sync.DryRun {
 		op.finish(nil, p.Now(), fmt.Sprintf("dry run: %d to write, %d to prune", l.plan.Count(plan.Create, plan.Update), l.plan.Count(plan.Prune)))
@@ -189,7 +194,12 @@ func (p *pass) request(op *operation, options plan.Options, waiting func(string)
 	strategy := sync.SyncStrategy
 	key, schemas := p.key, p.cluster.Schemas
 	policy := p.app.Spec.SyncPolicy
+	var over func(plan.Key, plan.Phase) bool
+	if op.resumed != nil {
+		over = op.resumed.has
+	}
 	return apply.Request{
+		Resumed: op.resumed != nil, Over: over,
 		Plan: op.plan, Options: options, Prune: sync.Prune, DryRun: sync.DryRun, Revision: op.commit, Started: op.started, Now: p.Now,
 		Namespace: p.namespaceFor(op.plan, options), ManageNamespace: policy != nil && policy.ManagedNamespaceMetadata != nil, Selected: apply.Select(sync.Resources),
 		NoHooks: strategy != nil && strategy.Apply != nil, Force: strategy != nil && (strategy.Apply != nil && strategy.Apply.Force || strategy.Hook != nil && strategy.Hook.Force),

@@ -26,6 +26,7 @@ type pass struct {
 	set     *Policies
 	rules   *project.Project
 	hold    *hold
+	exact   bool                          // ask the API server about all that looks different
 	sources []*v1alpha1.ApplicationSource // that count: those of the hold, if there is one
 	revs    []Revision                    // what they name
 	main    int                           // the source that the commit in the journal is of
@@ -257,9 +258,8 @@ func (p *pass) resolve(ctx context.Context) error {
 			return err
 		}
 	}
-	if p.hold != nil && p.hold.passed(p.revs) {
-		p.hold = nil
-		p.annotate[AnnotationRollback] = nil
+	if err := p.takeHold(ctx); err != nil {
+		return err
 	}
 	if p.hold != nil {
 		for _, t := range st.tracks {
@@ -267,14 +267,6 @@ func (p *pass) resolve(ctx context.Context) error {
 				t.hold(p.key, true)
 			}
 		}
-		for i := range p.revs {
-			p.revs[i].ID = p.hold.To[i]
-		}
-		if len(p.hold.Sources) == len(p.revs) {
-			p.sources = p.hold.Sources
-		}
-		p.condition(ConditionHeld, fmt.Sprintf("rolled back to history %d (%s): %s is skipped until the source moves past it",
-			p.hold.ID, short(p.hold.To[p.main]), short(p.hold.Skip[p.main])))
 	}
 	return nil
 }

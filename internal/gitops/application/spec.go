@@ -37,7 +37,7 @@ func sourceOf(app *v1alpha1.Application) *v1alpha1.ApplicationSource {
 
 // paramsOf names the part of the spec that sources and render depend on.
 func paramsOf(app *v1alpha1.Application, hold *hold) string {
-	data, err := json.Marshal([]any{app.Spec.Source, app.Spec.Sources, app.Spec.Destination, app.Spec.Project, hold})
+	data, err := json.Marshal([]any{app.Spec.Source, app.Spec.Sources, app.Spec.Destination, app.Spec.Project, hold.params()})
 	if err != nil {
 		return err.Error()
 	}

@@ -28,6 +28,9 @@ func (p *pass) writeStatus(ctx context.Context) error {
 	if p.quiet {
 		return nil
 	}
+	if op := p.st.op; op != nil { // a wish goes from the operation field to the state with one write
+		p.st.state = op.state(&p.app)
+	}
 	status := p.app.Status // history was replaced; slices are fresh
 	now := p.moment()
 	status.ControllerNamespace = p.Namespace

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -27,6 +28,8 @@ type View struct {
 	Syncing     bool      // a sync is under way
 	Waiting     string    // what the sync says it does or waits for
 	RetryAt     time.Time // of the next automated attempt, zero when none is planned
+	Paused      string    // why automated syncs are paused, "" when they are not
+	Held        *int64    // the entry of the history that a rollback holds it at, nil for none
 }
 
 // Node is a live object and what it owns.
@@ -65,7 +68,10 @@ func (c *Controller) view(key string) (View, error) {
 	if app == nil {
 		return View{}, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
-	v := View{Application: *app}
+	v := View{Application: *app, Paused: app.Annotations[AnnotationPause]}
+	if h := holdOf(app); h != nil {
+		v.Held = &h.ID
+	}
 	if st != nil {
 		v.Repo, v.Commit = st.repo(), st.commit()
 		st.mu.Lock()
@@ -99,12 +105,15 @@ func (c *Controller) Tree(_ context.Context, namespace, name string) ([]Node, er
 	return out, nil
 }
 
+// maxDepth bounds how far owners are followed.
+const maxDepth = 5
+
 func node(live *observe.Cache, o *observe.Object, depth int) Node {
 	n := Node{Key: o.Key, Version: o.Version, UID: string(o.UID), Created: o.Created}
 	if s, ok := live.HealthOf(o); ok {
 		n.Health, n.Message = s.Code, s.Message
 	}
-	if depth < 5 {
+	if depth < maxDepth {
 		for _, child := range live.Children(o.UID) {
 			n.Children = append(n.Children, node(live, child, depth+1))
 		}
@@ -154,6 +163,10 @@ func (c *Controller) Diff(_ context.Context, namespace, name string) ([]ObjectDi
 		}
 		return nil, fmt.Errorf("%s was not compared yet; try again in a moment", key)
 	}
+	return diffsOf(pl)
+}
+
+func diffsOf(pl *plan.Plan) ([]ObjectDiff, error) {
 	var out []ObjectDiff
 	for _, ch := range pl.Changes {
 		if ch.Action == plan.None && len(ch.Ignored) == 0 {
@@ -163,6 +176,7 @@ func (c *Controller) Diff(_ context.Context, namespace, name string) ([]ObjectDi
 		if ch.Refused != nil {
 			d.Refused = ch.Refused.Error()
 		}
+		var err error
 		if d.Text, err = ch.Text(); err != nil {
 			return nil, err
 		}
@@ -179,22 +193,52 @@ type SyncOptions struct {
 	Actor    string
 	// Resources restricts the sync to some objects; hooks do not run then.
 	Resources []v1alpha1.SyncResource
+	Force     bool // delete and create anew what cannot be changed in place
+	NoHooks   bool
 }
 
 // Sync asks for a sync. It returns when the wish is stored; use Wait for the end.
 func (c *Controller) Sync(ctx context.Context, namespace, name string, o SyncOptions) error {
-	v, err := c.view(namespace + "/" + name)
+	key := namespace + "/" + name
+	v, err := c.view(key)
 	if err != nil {
 		return err
 	}
+	const hint = "wait for it, or end it with `lockstep app terminate`"
 	if v.Application.Operation != nil {
-		return fmt.Errorf("%s/%s: another sync is waiting to be taken up", namespace, name)
+		return busy(hint, "%s: another sync is waiting to be taken up", key)
+	}
+	if by := c.wisher(key); by != "" {
+		return busy(hint, "%s: a sync that %s asked for is under way", key, by)
 	}
 	wish := v1alpha1.Operation{
 		Sync:        &v1alpha1.SyncOperation{Revision: o.Revision, Prune: o.Prune, DryRun: o.DryRun, Resources: o.Resources},
 		InitiatedBy: v1alpha1.Initiator{Username: o.Actor},
 	}
+	switch {
+	case o.NoHooks:
+		wish.Sync.SyncStrategy = &v1alpha1.SyncStrategy{Apply: &v1alpha1.SyncStrategyApply{Force: o.Force}}
+	case o.Force:
+		wish.Sync.SyncStrategy = &v1alpha1.SyncStrategy{Hook: &v1alpha1.SyncStrategyApply{Force: true}}
+	}
 	return c.mergeApp(ctx, namespace, name, map[string]any{"operation": wish})
+}
+
+// wisher names who asked for the sync that is under way, "" for none.
+func (c *Controller) wisher(key string) string {
+	c.mu.Lock()
+	st := c.states[key]
+	c.mu.Unlock()
+	if st == nil {
+		return ""
+	}
+	st.mu.Lock()
+	op := st.op
+	st.mu.Unlock()
+	if op == nil || op.done() || op.wish.InitiatedBy.Automated {
+		return ""
+	}
+	return nameOr(op.wish.InitiatedBy.Username, "somebody")
 }
 
 // Refresh makes the controller look at the source again; hard renders it
@@ -215,8 +259,24 @@ func (c *Controller) mergeApp(ctx context.Context, namespace, name string, patch
 	if err != nil {
 		return fmt.Errorf("encode the patch: %w", err)
 	}
-	if _, err := c.Client.Resource(v1alpha1.ApplicationResource).Namespace(namespace).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+	got, err := c.Client.Resource(v1alpha1.ApplicationResource).Namespace(namespace).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%s/%s: %w", namespace, name, ErrNotFound)
+	}
+	if err != nil {
 		return fmt.Errorf("write application %s/%s: %w", namespace, name, err)
+	}
+	got.SetManagedFields(nil)
+	app := &v1alpha1.Application{}
+	if err := v1alpha1.Decode(got, app); err != nil {
+		return err
+	}
+	// Who asked sees at once what was written, as does the sync that waits.
+	st := c.state(namespace + "/" + name)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.written == nil || st.written.UID != app.UID || older(st.written.ResourceVersion, app.ResourceVersion) {
+		st.written = app
 	}
 	return nil
 }

@@ -108,6 +108,9 @@ func (p *pass) wished(ctx context.Context, wish v1alpha1.Operation) (launch, err
 	if automated(&p.app) && p.hold == nil && !sync.DryRun {
 		return l, fmt.Errorf("cannot sync to %s: automated sync would bring %s back; use `lockstep app rollback`, turn spec.syncPolicy.automated off first, or revert the commit", short(revs[0].ID), short(p.commit()))
 	}
+	if err := p.mayUse(ctx, sources, revs); err != nil {
+		return l, err
+	}
 	l.sources = sources
 	if l.want, err = p.fresh(ctx, sources, revs, false); err != nil {
 		return l, err

@@ -26,6 +26,9 @@ func (r *run) clear(ctx context.Context, t *task) Result {
 		return Result{}
 	}
 	old, err := r.live.Get(ctx, t.Hook.Object)
+	if r.adopts(old) {
+		return Result{}
+	}
 	if err == nil && old != nil && (t.replaces() || old.GetDeletionTimestamp() != nil) {
 		err = r.removeHook(ctx, old, r.propagation(old), true)
 	}
@@ -130,6 +133,9 @@ func (r *run) create(ctx context.Context, t *task, o *unstructured.Unstructured)
 	live, err := r.live.Get(ctx, o)
 	if err != nil {
 		return nil, "", err
+	}
+	if r.adopts(live) {
+		return live, word(options, "created"), nil
 	}
 	for range attemptsRefused {
 		if live != nil && live.GetDeletionTimestamp() == nil && !t.replaces() {

@@ -53,6 +53,11 @@ type Request struct {
 	// Revision and Started name the objects of hooks with generateName.
 	Revision string
 	Started  time.Time
+	// Resumed says that an earlier process began this sync at Started: the
+	// hooks that it started since are waited for, not made anew. Over reports
+	// which of them have succeeded; nil for none.
+	Resumed bool
+	Over    func(k plan.Key, phase plan.Phase) bool
 	// Changed receives when a live object of the application, or the
 	// application, may have changed.
 	Changed <-chan struct{}
@@ -203,6 +208,10 @@ func (r *run) sync(ctx context.Context) error {
 	// one only when it has hooks.
 	several := len(waves) > 1 || r.hooked() && len(r.Plan.HooksOf(plan.SyncFail)) > 0
 	for i, steps := range waves {
+		steps = r.left(ctx, steps)
+		if len(steps) == 0 {
+			continue
+		}
 		tasks := newTasks(steps)
 		if err := r.wave(ctx, tasks); err != nil {
 			return err
