@@ -26,6 +26,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/gitopstest/plane"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -62,7 +63,7 @@ func TestEngineProcess(t *testing.T) {
 	}
 	engine, err := gitops.New(gitops.Config{}, gitops.Deps{
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Journal: j, Repositories: repos,
-		Rest: &rest.Config{Host: c.Host, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
+		Rest: &rest.Config{Host: c.Host, BearerToken: plane.Token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ import (
 // Variable names the program in the environment.
 const Variable = "LOCKSTEP_HYPERKUBE"
 
-const token = "gitopstest" // of the throw-away API server only
+// Token is what the API server lets its administrator in by.
+const Token = "plane" // of the throw-away API server only
 
 // Cluster is a control plane without nodes.
 type Cluster struct {
@@ -110,8 +111,8 @@ clusters: [{name: c, cluster: {server: "https://127.0.0.1:%s", insecure-skip-tls
 users: [{name: u, user: {token: %s}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
-`, api, token)
-	for name, data := range map[string][]byte{"sa.key": key, "tokens.csv": []byte(token + ",admin,admin,system:masters\n"), "kubeconfig": kubeconfig} {
+`, api, Token)
+	for name, data := range map[string][]byte{"sa.key": key, "tokens.csv": []byte(Token + ",admin,admin,system:masters\n"), "kubeconfig": kubeconfig} {
 		if err := os.WriteFile(c.path(name), data, 0o600); err != nil {
 			return nil, err
 		}
@@ -128,7 +129,7 @@ current-context: x
 		"--service-cluster-ip-range", "10.0.0.0/16", "--disable-admission-plugins", "ServiceAccount", "--v", "0"); err != nil {
 		return nil, err
 	}
-	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: token, QPS: -1, WarningHandler: rest.NoWarnings{}, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	c.Config = &rest.Config{Host: "https://127.0.0.1:" + api, BearerToken: Token, QPS: -1, WarningHandler: rest.NoWarnings{}, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 	if err := c.await(ctx); err != nil {
 		return nil, err
 	}
