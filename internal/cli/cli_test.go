@@ -144,6 +144,31 @@ func TestOutputs(t *testing.T) {
 		"app_wait":          {"app wait storefront", 0},
 		"app_wait_commit":   {"app wait storefront --commit 1111 --timeout 100ms", 8},
 		"app_wait_late":     {"app wait ledger --timeout 100ms", 8},
+		"app_sync_only":     {"app sync storefront --resource Deployment/web --force", 0},
+		"app_sync_none":     {"app sync storefront --resource Deployment/db", 1},
+		"app_sync_revision": {"app sync storefront --dry-run --revision v1 --resource :Service:storefront/web", 0},
+		"app_diff_revision": {"app diff storefront --revision v1", 20},
+		"app_refresh":       {"app refresh storefront --hard", 0},
+		"app_history":       {"app history storefront", 0},
+		"app_history_json":  {"app history storefront -o json", 0},
+		"app_rollback":      {"app rollback storefront", 0},
+		"app_rollback_dry":  {"app rollback storefront 0 --dry-run", 20},
+		"app_rollback_json": {"app rollback storefront 1 --prune -o json", 0},
+		"app_rollback_wait": {"app rollback storefront 1 --wait", 0},
+		"app_rollback_bad":  {"app rollback storefront first", 1},
+		"app_unhold":        {"app set-free storefront", 0},
+		"app_terminate":     {"app terminate storefront", 0},
+		"app_pause":         {"app pause storefront --reason incident", 0},
+		"app_resume":        {"app resume storefront", 0},
+		"app_confirm":       {"app confirm-deletion storefront", 0},
+		"app_resources":     {"app resources storefront", 0},
+		"app_resource_name": {"app resources storefront -o name", 0},
+		"app_manifests":     {"app manifests storefront --history 0", 0},
+		"app_manifests_bad": {"app manifests storefront --history 0 --revision v1", 1},
+		"app_actions":       {"app actions storefront", 0},
+		"app_action_run":    {"app action run storefront Deployment/web scale --param replicas=3", 0},
+		"app_action_bad":    {"app actions run storefront web scale", 1},
+		"app_delete":        {"app delete-resource storefront Pod/storefront/web-5d6e-x", 0},
 		"run_list":          {"run list", 0},
 		"run_list_commit":   {"run list --commit 1a2b -o name", 0},
 		"run_view":          {"run view", 0},
@@ -195,6 +220,56 @@ func TestOutputs(t *testing.T) {
 		if strings.Contains(call, "hunter2") {
 			t.Error("a secret's value is recorded: ", call)
 		}
+	}
+}
+
+// TestRollbackAsksOnATerminal shows the plan there, and goes on with the entry
+// that was shown.
+func TestRollbackAsksOnATerminal(t *testing.T) {
+	m := playing(t)
+	m.streams.InTTY = true
+	for _, tc := range []struct {
+		answer, args string
+		code         int
+		call         string // the last, "" for none
+	}{
+		{"n\n", "app rollback storefront", output.ExitCancelled, ""},
+		{"", "app rollback storefront", output.ExitCancelled, ""},
+		{"y\n", "app rollback storefront 1", 0, "rollback argocd/storefront to=1 prune=false"},
+		{"", "app rollback storefront --yes", 0, "rollback argocd/storefront to=0 prune=false"},
+		{"no\n", "app delete-resource storefront Pod/x", output.ExitCancelled, ""},
+	} {
+		before := len(m.Calls())
+		m.streams.In = strings.NewReader(tc.answer)
+		r := m.run(t.Context(), strings.Fields(tc.args)...)
+		calls := m.Calls()[before:]
+		if r.code != tc.code || tc.call == "" && len(calls) > 0 || tc.call != "" && (len(calls) != 1 || calls[0] != tc.call) {
+			t.Errorf("%q to %s: exit code %d, calls %q\n%s%s", tc.answer, tc.args, r.code, calls, r.out, r.err)
+		}
+		if strings.Contains(tc.args, "rollback") && !strings.Contains(tc.args, "--yes") && !strings.Contains(r.out, "+  replicas: 2") {
+			t.Errorf("the plan was not shown:\n%s", r.out)
+		}
+	}
+}
+
+// TestRefusals shows why something is not done, and what to try.
+func TestRefusals(t *testing.T) {
+	m := newMachine(t)
+	m.Refusal = &server.Problem{Status: 409, Title: "argocd/storefront: a sync that ada asked for is under way", Hint: "lockstep app terminate"}
+	m.start(t)
+	for _, args := range []string{"app rollback storefront", "app sync storefront", "app unhold storefront", "app terminate storefront", "app pause storefront", "app resume storefront", "app actions run storefront Deployment/web restart"} {
+		r := m.run(t.Context(), strings.Fields(args)...)
+		if r.code != 1 || !strings.Contains(r.err, "ada asked for") || !strings.Contains(r.err, "try: lockstep app terminate") {
+			t.Errorf("%s: exit code %d\n%s%s", args, r.code, r.out, r.err)
+		}
+	}
+}
+
+func TestHistoryIsCompleted(t *testing.T) {
+	m := playing(t)
+	r := m.run(t.Context(), "__complete", "app", "rollback", "storefront", "")
+	if !strings.Contains(r.out, "0\t1a2b3c4 First version") {
+		t.Errorf("%s%s", r.out, r.err)
 	}
 }
 

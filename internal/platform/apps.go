@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -62,6 +63,10 @@ func (a apps) Diff(ctx context.Context, namespace, name string) ([]server.Change
 	if err != nil {
 		return nil, notFound(err)
 	}
+	return changesOf(objects), nil
+}
+
+func changesOf(objects []application.ObjectDiff) []server.Change {
 	var changes []server.Change
 	for _, o := range objects {
 		if o.Action == plan.None {
@@ -74,7 +79,7 @@ func (a apps) Diff(ctx context.Context, namespace, name string) ([]server.Change
 		changes = append(changes, server.Change{Action: action, Group: o.Group, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name,
 			Diff: o.Text, Why: why(o)})
 	}
-	return changes, nil
+	return changes
 }
 
 // why says in one line what an object's differences are about.
@@ -104,7 +109,11 @@ func (a apps) Sync(ctx context.Context, namespace, name string, o server.SyncOpt
 	if err != nil {
 		return err
 	}
-	return notFound(engine.Sync(ctx, namespace, name, application.SyncOptions{Revision: o.Revision, Prune: o.Prune, Actor: forgeUser}))
+	options := application.SyncOptions{Revision: o.Revision, Prune: o.Prune, Actor: forgeUser, Force: o.Force, NoHooks: o.NoHooks}
+	for _, r := range o.Resources {
+		options.Resources = append(options.Resources, v1alpha1.SyncResource{Group: r.Group, Kind: r.Kind, Name: r.Name, Namespace: r.Namespace})
+	}
+	return notFound(engine.Sync(ctx, namespace, name, options))
 }
 
 // Refresh implements server.Apps.
@@ -116,7 +125,16 @@ func (a apps) Refresh(ctx context.Context, namespace, name string, hard bool) er
 	return notFound(engine.Refresh(ctx, namespace, name, hard))
 }
 
+// notFound gives the engine's errors the server's words.
 func notFound(err error) error {
+	var refusal *application.Refusal
+	if errors.As(err, &refusal) {
+		status := http.StatusUnprocessableEntity
+		if refusal.Busy {
+			status = http.StatusConflict
+		}
+		return &server.Problem{Status: status, Title: refusal.Message, Hint: refusal.Hint}
+	}
 	if errors.Is(err, application.ErrNotFound) {
 		return fmt.Errorf("%w: %w", server.ErrNotFound, err)
 	}
@@ -133,7 +151,7 @@ func appOf(v application.View) server.App {
 	out := server.App{
 		Namespace: a.Namespace, Name: a.Name, Project: a.Spec.Project,
 		Sync: orUnknown(string(a.Status.Sync.Status)), Health: orUnknown(string(a.Status.Health.Status)),
-		Wanted: v.Commit, Images: a.Status.Summary.Images, URLs: a.Status.Summary.ExternalURLs,
+		Wanted: v.Commit, Syncing: v.Syncing || a.Operation != nil, Paused: v.Paused, Held: v.Held, RetryAt: v.RetryAt, Images: a.Status.Summary.Images, URLs: a.Status.Summary.ExternalURLs,
 	}
 	if source != nil {
 		out.RepoURL, out.Path, out.Revision = source.RepoURL, source.Path, source.TargetRevision

@@ -22,6 +22,7 @@ func (s *Server) mux(importImage func(*http.Request) (any, error)) http.Handler 
 	get("/apps/{namespace}/{name}/diff", s.diffApp)
 	do("POST /api/v1/apps/{namespace}/{name}/sync", s.syncApp)
 	do("POST /api/v1/apps/{namespace}/{name}/refresh", s.refreshApp)
+	s.appRoutes(do)
 	get("/runs", s.listRuns)
 	get("/runs/{id}", s.getRun)
 	m.HandleFunc("GET /api/v1/runs/{id}/logs", s.runLog)

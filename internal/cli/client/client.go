@@ -51,67 +51,6 @@ func (c *Client) Status(ctx context.Context) (server.Status, error) {
 	return get[server.Status](ctx, c, "/status")
 }
 
-// Apps lists the applications, all pages.
-func (c *Client) Apps(ctx context.Context) ([]server.App, error) {
-	all := []server.App{} // an empty list is no null in JSON
-	for offset := 0; ; {
-		page, err := get[server.AppList](ctx, c, "/apps?limit=100&offset="+strconv.Itoa(offset))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Items...)
-		if offset = page.Next; offset == 0 {
-			return all, nil
-		}
-	}
-}
-
-// App finds an application by "name" or "namespace/name".
-func (c *Client) App(ctx context.Context, name string) (server.App, error) {
-	namespace, short, qualified := strings.Cut(name, "/")
-	if qualified {
-		return get[server.App](ctx, c, appPath(namespace, short))
-	}
-	apps, err := c.Apps(ctx)
-	if err != nil {
-		return server.App{}, err
-	}
-	var found []string
-	for _, a := range apps {
-		if a.Name == name {
-			found = append(found, a.Namespace)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return server.App{}, &output.Error{What: fmt.Sprintf("there is no application %q", name), Try: "lockstep app list", Err: server.ErrNotFound}
-	case 1:
-		return get[server.App](ctx, c, appPath(found[0], name))
-	}
-	return server.App{}, &output.Error{What: fmt.Sprintf("several applications are named %q", name),
-		Why: "they are in the namespaces " + strings.Join(found, ", "), Try: "name it as " + found[0] + "/" + name}
-}
-
-// Diff compares an application with the cluster.
-func (c *Client) Diff(ctx context.Context, a server.App) ([]server.Change, error) {
-	d, err := get[server.Diff](ctx, c, appPath(a.Namespace, a.Name)+"/diff")
-	return d.Changes, err
-}
-
-// Sync starts a sync.
-func (c *Client) Sync(ctx context.Context, a server.App, o server.SyncOptions) error {
-	return c.do(ctx, http.MethodPost, appPath(a.Namespace, a.Name)+"/sync", o, nil)
-}
-
-// Refresh makes the engine look again.
-func (c *Client) Refresh(ctx context.Context, a server.App, hard bool) error {
-	path := appPath(a.Namespace, a.Name) + "/refresh"
-	if hard {
-		path += "?hard=1"
-	}
-	return c.do(ctx, http.MethodPost, path, nil, nil)
-}
-
 // Runs lists runs, newest first.
 func (c *Client) Runs(ctx context.Context, q server.RunQuery) ([]server.Run, error) {
 	v := url.Values{"limit": {strconv.Itoa(q.Limit)}}

@@ -32,11 +32,17 @@ var Start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // Platform holds what the parts answer.
 type Platform struct {
-	Journal    *journal.Journal
-	Now        func() time.Time
-	Info       server.Platform
-	Apps       []server.App
-	Changes    []server.Change
+	Journal   *journal.Journal
+	Now       func() time.Time
+	Info      server.Platform
+	Apps      []server.App
+	Changes   []server.Change
+	History   []server.HistoryEntry
+	Manifests []server.Manifest
+	Nodes     []server.Node
+	Actions   []server.ObjectActions
+	// Refusal is what every change of an application fails with, where set.
+	Refusal    error
 	Runs       []server.Run
 	Components []server.Component
 	Secrets    []server.Secret
@@ -73,6 +79,17 @@ func New(j *journal.Journal) *Platform {
 		},
 		Changes: []server.Change{{Action: "update", Group: "apps", Kind: "Deployment", Namespace: "storefront", Name: "web",
 			Diff: "--- live\n+++ wanted\n@@ spec @@\n-  replicas: 1\n+  replicas: 2\n", Why: "field owned by lockstep"}},
+		History: []server.HistoryEntry{
+			{ID: 1, Revisions: []string{WriteBack}, Deployed: at(17.1), Seconds: 0.5, Automated: true, Subject: "Pin storefront to sha256:4f53cda1", Author: "github-actions[bot]", Current: true},
+			{ID: 0, Revisions: []string{Source}, Deployed: at(-3000), Seconds: 2, Actor: "alice", Subject: "First version", Author: "Alice"},
+		},
+		Manifests: []server.Manifest{{Place: "deploy/base/service.yaml:1",
+			Object: map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "web", "namespace": "storefront"}}}},
+		Nodes: []server.Node{{Resource: server.Resource{Group: "apps", Kind: "Deployment", Namespace: "storefront", Name: "web", Health: "Healthy"}, Created: at(-600),
+			Children: []server.Node{{Resource: server.Resource{Group: "apps", Kind: "ReplicaSet", Namespace: "storefront", Name: "web-5d6e", Health: "Healthy"}, Created: at(17),
+				Children: []server.Node{{Resource: server.Resource{Kind: "Pod", Namespace: "storefront", Name: "web-5d6e-x", Health: "Healthy"}, Created: at(18)}}}}}},
+		Actions: []server.ObjectActions{{ObjectRef: server.ObjectRef{Group: "apps", Kind: "Deployment", Namespace: "storefront", Name: "web"},
+			Actions: []server.Action{{Name: "resume", Disabled: true}, {Name: "restart"}, {Name: "scale", Params: []server.ActionParam{{Name: "replicas", Default: "2"}}}}}},
 		Runs: []server.Run{
 			{ID: 2, Number: 2, Repo: "contoso/storefront", Workflow: "ci.yaml", Name: "ci", Title: "Break the test", Event: "push", Ref: "refs/heads/main", Commit: Broken,
 				Actor: "alice", Status: "completed", Conclusion: "failure", Created: at(300), Started: at(300.4), Ended: at(304.2),
@@ -195,15 +212,100 @@ func (a apps) Diff(ctx context.Context, namespace, name string) ([]server.Change
 }
 
 func (a apps) Sync(ctx context.Context, namespace, name string, o server.SyncOptions) error {
-	a.p.called("sync %s/%s prune=%v revision=%s", namespace, name, o.Prune, o.Revision)
-	_, err := a.Get(ctx, namespace, name)
-	return err
+	text := fmt.Sprintf("sync %s/%s prune=%v revision=%s", namespace, name, o.Prune, o.Revision)
+	if o.Force || o.NoHooks || len(o.Resources) > 0 {
+		text += fmt.Sprintf(" force=%v noHooks=%v resources=%v", o.Force, o.NoHooks, o.Resources)
+	}
+	return a.change(ctx, namespace, name, text)
+}
+
+// change notes what was asked for of an application.
+func (a apps) change(ctx context.Context, namespace, name, what string) error {
+	a.p.called("%s", what)
+	if _, err := a.Get(ctx, namespace, name); err != nil {
+		return err
+	}
+	return a.p.Refusal
+}
+
+func (a apps) verb(ctx context.Context, verb, namespace, name string, more ...any) error {
+	return a.change(ctx, namespace, name, strings.TrimSpace(fmt.Sprintln(append([]any{verb, namespace + "/" + name}, more...)...)))
 }
 
 func (a apps) Refresh(ctx context.Context, namespace, name string, hard bool) error {
-	a.p.called("refresh %s/%s hard=%v", namespace, name, hard)
+	return a.verb(ctx, "refresh", namespace, name, fmt.Sprintf("hard=%v", hard))
+}
+
+func (a apps) Plan(ctx context.Context, namespace, name string, at server.At) ([]server.Change, error) {
 	_, err := a.Get(ctx, namespace, name)
-	return err
+	return a.p.Changes, err
+}
+
+func (a apps) Manifests(ctx context.Context, namespace, name string, _ server.At) ([]server.Manifest, error) {
+	_, err := a.Get(ctx, namespace, name)
+	return a.p.Manifests, err
+}
+
+func (a apps) Tree(ctx context.Context, namespace, name string) ([]server.Node, error) {
+	_, err := a.Get(ctx, namespace, name)
+	return a.p.Nodes, err
+}
+
+func (a apps) History(ctx context.Context, namespace, name string) ([]server.HistoryEntry, error) {
+	_, err := a.Get(ctx, namespace, name)
+	return a.p.History, err
+}
+
+func (a apps) Rollback(ctx context.Context, namespace, name string, o server.RollbackOptions) (server.RolledBack, error) {
+	id := int64(0)
+	if o.History != nil {
+		id = *o.History
+	}
+	out := server.RolledBack{Skipped: []string{WriteBack}}
+	for _, e := range a.p.History {
+		if e.ID == id {
+			out.Entry = e
+		}
+	}
+	if o.DryRun {
+		out.Changes = a.p.Changes
+		_, err := a.Get(ctx, namespace, name)
+		return out, err
+	}
+	return out, a.verb(ctx, "rollback", namespace, name, fmt.Sprintf("to=%d prune=%v", id, o.Prune))
+}
+
+func (a apps) Unhold(ctx context.Context, namespace, name string) error {
+	return a.verb(ctx, "unhold", namespace, name)
+}
+
+func (a apps) Terminate(ctx context.Context, namespace, name string) error {
+	return a.verb(ctx, "terminate", namespace, name)
+}
+
+func (a apps) Pause(ctx context.Context, namespace, name, reason string) error {
+	return a.verb(ctx, "pause", namespace, name, reason)
+}
+
+func (a apps) Resume(ctx context.Context, namespace, name string) error {
+	return a.verb(ctx, "resume", namespace, name)
+}
+
+func (a apps) Confirm(ctx context.Context, namespace, name string) error {
+	return a.verb(ctx, "confirm", namespace, name)
+}
+
+func (a apps) Actions(ctx context.Context, namespace, name string, _ server.ObjectRef) ([]server.ObjectActions, error) {
+	_, err := a.Get(ctx, namespace, name)
+	return a.p.Actions, err
+}
+
+func (a apps) RunAction(ctx context.Context, namespace, name string, r server.RunAction) error {
+	return a.verb(ctx, r.Action, namespace, name, r.Group, r.Kind, r.Namespace, r.Name, r.Params)
+}
+
+func (a apps) DeleteObject(ctx context.Context, namespace, name string, o server.ObjectRef, propagation string) error {
+	return a.verb(ctx, "delete", namespace, name, o.Group, o.Kind, o.Namespace, o.Name, propagation)
 }
 
 type runs struct{ p *Platform }
