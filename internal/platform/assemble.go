@@ -21,6 +21,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/forge"
 	"github.com/lockstep-gitops/lockstep/internal/gateway"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/saved"
 	"github.com/lockstep-gitops/lockstep/internal/image"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 	"github.com/lockstep-gitops/lockstep/internal/registry"
@@ -147,6 +148,10 @@ func (s *system) page() http.Handler {
 			images.ServeHTTP(w, r)
 			return
 		}
+		if engine := s.node.gitops(); engine != nil && r.URL.Path == "/api/webhook" {
+			engine.Webhook().ServeHTTP(w, r) // it proves who sent it by itself
+			return
+		}
 		page.ServeHTTP(w, r)
 	})
 }
@@ -220,9 +225,15 @@ func (s *system) newCSI(node *cluster.Cluster, host netip.Addr) (*csi.Driver, er
 	}, csi.Deps{Log: s.named("csi"), Journal: s.journal, Kube: clients.typed, Dynamic: clients.dynamic, Azure: s.gateway.Transport()})
 }
 
-// newGitOps makes the engine for a cluster.
-func (s *system) newGitOps(access gitopsAccess) (*gitops.Engine, error) {
+// newGitOps makes the engine for a cluster. Its remote sources go by the front
+// door: what this machine stands for answers here.
+func (s *system) newGitOps(access gitopsAccess, renders *saved.Store) (*gitops.Engine, error) {
+	transport, ok := s.gateway.Transport().(*http.Transport)
+	if !ok {
+		return nil, errors.New("the gateway's transport is of another kind")
+	}
 	return gitops.New(gitops.Config{}, gitops.Deps{
 		Log: s.named("gitops"), Journal: s.journal, Rest: access.config, Repositories: repositories{s.forge},
+		StateDir: s.cfg.path("gitops"), Transport: transport, Saved: renders,
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/durable"
 	"github.com/lockstep-gitops/lockstep/internal/gateway"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/saved"
 	"github.com/lockstep-gitops/lockstep/internal/image"
 	"github.com/lockstep-gitops/lockstep/internal/image/baseimage"
 )
@@ -162,7 +164,7 @@ func (s *system) bringUpNode(ctx context.Context, start starter, programs bundle
 	if err != nil {
 		return err
 	}
-	engine, err := s.startEngine(access, start)
+	engine, err := s.startEngine(ctx, access, start)
 	if err != nil {
 		return err
 	}
@@ -202,7 +204,7 @@ func (s *system) bringUpExisting(ctx context.Context, start starter, programs bu
 		s.node.set(func(l *late) { l.images = builder })
 		start("image builder", builder.Run)
 	}
-	engine, err := s.startEngine(access, start)
+	engine, err := s.startEngine(ctx, access, start)
 	if err != nil {
 		return err
 	}
@@ -215,11 +217,19 @@ func (s *system) bringUpExisting(ctx context.Context, start starter, programs bu
 // gitopsAccess is how the engine reaches its cluster.
 type gitopsAccess struct{ config *rest.Config }
 
-func (s *system) startEngine(access *rest.Config, start starter) (*gitops.Engine, error) {
-	engine, err := s.newGitOps(gitopsAccess{access})
+func (s *system) startEngine(ctx context.Context, access *rest.Config, start starter) (*gitops.Engine, error) {
+	if err := os.MkdirAll(s.cfg.path("gitops"), 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the GitOps engine: %w", err)
+	}
+	renders, err := saved.Open(ctx, s.cfg.path("gitops", "renders.db"), s.named("gitops"))
 	if err != nil {
 		return nil, err
 	}
+	engine, err := s.newGitOps(gitopsAccess{access}, renders)
+	if err != nil {
+		return nil, errors.Join(err, renders.Close())
+	}
+	start("saved renders", func(ctx context.Context) error { return errors.Join(renders.Run(ctx), renders.Close()) })
 	s.node.set(func(l *late) { l.engine = engine })
 	start("GitOps engine", engine.Run)
 	return engine, nil

@@ -87,7 +87,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 
 const (
 	owesPause   = time.Second      // between looks at a status that is owed
-	owesLongest = 10 * time.Second // that a status is owed
+	owesLongest = 20 * time.Second // that a status is owed
 )
 
 // later reports whether the status can wait: while many applications have

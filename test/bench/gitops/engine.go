@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/gitops"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/application"
+	"github.com/lockstep-gitops/lockstep/internal/gitops/saved"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -111,8 +113,14 @@ func runEngine(ctx context.Context, o engineOptions, in io.Reader, out io.Writer
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return counter{next, c.counter.mu, c.counter.sum}
 	})
+	renders, err := saved.Open(ctx, filepath.Join(filepath.Dir(o.Journal), "renders.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, renders.Close()) }()
+	go func() { _ = renders.Run(ctx) }()
 	c.engine, err = gitops.New(gitops.Config{MaxParallel: o.Parallel}, gitops.Deps{
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), Journal: c.journal, Rest: config, Repositories: repository{repo},
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), Journal: c.journal, Rest: config, Repositories: repository{repo}, Saved: renders,
 	})
 	if err != nil {
 		return err
