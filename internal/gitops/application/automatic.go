@@ -3,6 +3,7 @@ package application
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -130,7 +131,7 @@ func (p *pass) due(auto *v1alpha1.Automated) (retries int64, heals int, wait tim
 		}
 		return 0, heals, until(last.at.Add(pause))
 	case v1alpha1.PhaseFailed, v1alpha1.PhaseError:
-		if last.why == errTerminated.Error() {
+		if strings.Contains(last.why, errTerminated.Error()) {
 			return 0, 0, -1 // until a newer commit, or a sync by hand
 		}
 		limit, pause := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures)

@@ -366,7 +366,7 @@ func terminate(w operations) {
 		}
 		w.Wait("endless", "the end", func(v application.View) bool {
 			s := v.Application.Status.OperationState
-			return !v.Syncing && s != nil && s.Phase == v1alpha1.PhaseFailed && strings.Contains(s.Message, "terminated by hand")
+			return !v.Syncing && s != nil && s.Phase == v1alpha1.PhaseFailed && strings.Contains(s.Message, "ended by hand")
 		})
 		return w.apps().Terminate(w.t.Context(), "argocd", "endless")
 	}(), "no sync is under way")
