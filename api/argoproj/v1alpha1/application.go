@@ -37,6 +37,9 @@ const (
 	AnnotationGeneratePaths  = "argocd.argoproj.io/manifest-generate-paths"
 	AnnotationDeletionOK     = "argocd.argoproj.io/deletion-approved" // RFC 3339; confirms what asks for it
 	AnnotationHookFinalizer  = "argocd.argoproj.io/hook-finalizer"
+	AnnotationRollback       = "lockstep.dev/rollback"   // ours: holds an Application at an earlier state
+	AnnotationPause          = "lockstep.dev/pause"      // ours: stops automated syncs; the value is the reason
+	AnnotationDependsOn      = "lockstep.dev/depends-on" // ours: Applications that must be well first
 
 	FinalizerResources           = "resources-finalizer.argocd.argoproj.io"
 	FinalizerResourcesForeground = "resources-finalizer.argocd.argoproj.io/foreground"

@@ -51,6 +51,7 @@ func (p *pass) compareWith(ctx context.Context, want *rendered, current bool) (*
 	c := &comparison{pass: p, want: want, instance: instance, current: current}
 	pl, err := c.plan(ctx)
 	if err == nil && current {
+		p.tellShared(want, pl)
 		p.announcePlan(p.commit(), pl)
 	}
 	return pl, err

@@ -17,12 +17,12 @@ import (
 const (
 	// AnnotationRollback holds an application at an earlier state although
 	// its source names a newer one; see hold.
-	AnnotationRollback = "lockstep.dev/rollback"
+	AnnotationRollback = v1alpha1.AnnotationRollback
 	// AnnotationPause stops automated syncs; its value is the reason.
-	AnnotationPause = "lockstep.dev/pause"
+	AnnotationPause = v1alpha1.AnnotationPause
 	// AnnotationDependsOn names the applications, by commas, that must be in
 	// sync and healthy before this one is synced by itself.
-	AnnotationDependsOn = "lockstep.dev/depends-on"
+	AnnotationDependsOn = v1alpha1.AnnotationDependsOn
 )
 
 // hold is a rollback with automated sync on: what the source named then is

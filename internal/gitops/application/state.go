@@ -41,9 +41,10 @@ type state struct {
 	state       *v1alpha1.OperationState // of the last operation of this process
 	serial      int                      // of the last render
 	last        attempt
-	announced   string     // commit whose render and plan are in the journal
-	drift       string     // last drift told
-	deleting    plan.Phase // of the deletion: what was done
+	announced   string              // commit whose render and plan are in the journal
+	drift       string              // last drift told
+	shared      map[plan.Key]string // objects that another application was seen to hold
+	deleting    plan.Phase          // of the deletion: what was done
 	ready       readiness
 	resync      time.Time
 	owes        time.Time      // since when a changed status waits to be written

@@ -77,7 +77,8 @@ func (p *pass) orphan(name string) *unstructured.Unstructured {
 }
 
 // alwaysPreserved are annotations by which others work with Applications.
-var alwaysPreserved = []string{"notified.notifications.argoproj.io", v1alpha1.AnnotationRefresh, v1alpha1.AnnotationHydrate, v1alpha1.AnnotationDeletionOK}
+var alwaysPreserved = []string{"notified.notifications.argoproj.io", v1alpha1.AnnotationRefresh, v1alpha1.AnnotationHydrate, v1alpha1.AnnotationDeletionOK,
+	v1alpha1.AnnotationRollback, v1alpha1.AnnotationPause}
 
 // difference makes the patch from an Application to what is wanted.
 func (p *pass) difference(want, live *unstructured.Unstructured, ignore rules) (change, error) {
