@@ -95,6 +95,8 @@ type Controller struct {
 	compiled   map[string]compiled // projects by name
 	renders    atomic.Int64
 
+	moves atomic.Int64 // of tracks, counted
+
 	life context.Context // of Run; operations and watches end with it
 	ops  sync.WaitGroup
 }

@@ -56,7 +56,7 @@ func (p *pass) notReady(key string) string {
 	}
 	if st != nil {
 		st.mu.Lock()
-		busy := st.dirty || st.op != nil
+		busy := st.dirty || st.looking || st.op != nil
 		st.mu.Unlock()
 		if busy {
 			return fmt.Sprintf("application %s, which is being synced", key)

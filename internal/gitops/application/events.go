@@ -134,7 +134,9 @@ func (p *pass) announceRender(commit string, r *rendered) {
 	}
 	if r.err != nil {
 		p.tellAt(commit, failed(journal.StageRender, r.err))
-		p.st.announced = commit
+		if r.fault == nil { // else it is tried again, and that is told too
+			p.st.announced = commit
+		}
 		return
 	}
 	files := 0

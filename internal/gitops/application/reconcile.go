@@ -31,6 +31,7 @@ type pass struct {
 	revs    []Revision                    // what they name
 	main    int                           // the source that the commit in the journal is of
 
+	dirty      bool // the sources had to be resolved anew
 	options    plan.Options
 	conditions []v1alpha1.Condition
 	plan       *plan.Plan     // nil when the comparison failed
@@ -58,6 +59,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	}
 	p := &pass{Controller: c, key: key, st: st, app: *app, was: &app.Status, set: c.policies(), annotate: map[string]any{}}
 	defer st.notify()
+	defer p.looked()
 	if p.app.DeletionTimestamp != nil {
 		return p.finalize(ctx)
 	}
@@ -187,15 +189,9 @@ func (p *pass) condition(kind, message string) {
 func (p *pass) compare(ctx context.Context) {
 	p.takeAnswers()
 	err := p.checkSpec()
-	if err == nil {
-		err = p.resolve(ctx)
-	}
 	var want *rendered
 	if err == nil {
-		err = p.checkSignatures(ctx)
-	}
-	if err == nil {
-		want, err = p.rendered(ctx)
+		want, err = p.sourced(ctx)
 	}
 	var pl *plan.Plan
 	if err == nil {
@@ -214,6 +210,31 @@ func (p *pass) compare(ctx context.Context) {
 	p.st.mu.Unlock()
 	p.warn(pl.Warnings)
 	p.findOrphans()
+}
+
+// sourced returns what the sources give now.
+func (p *pass) sourced(ctx context.Context) (want *rendered, err error) {
+	if err = p.resolve(ctx); err == nil {
+		err = p.checkSignatures(ctx)
+	}
+	if err == nil {
+		want, err = p.rendered(ctx)
+	}
+	if want == nil && p.dirty { // it is still to be found out
+		p.markDirty(p.key)
+	}
+	return want, err
+}
+
+// looked ends what resolve began.
+func (p *pass) looked() {
+	if !p.dirty {
+		return
+	}
+	p.st.mu.Lock()
+	p.st.looking = false
+	p.st.mu.Unlock()
+	p.wakeDependents(p.key)
 }
 
 // fail turns a failed comparison into a condition.
@@ -242,13 +263,16 @@ func (p *pass) fail(ctx context.Context, err error) {
 // the hold into account.
 func (p *pass) resolve(ctx context.Context) error {
 	st := p.st
+	heads := st.heads()
 	st.mu.Lock()
-	known := !st.dirty && len(st.revs) == len(p.sources)
+	p.dirty = st.dirty
+	st.dirty, st.looking = false, st.dirty // what comes from now on is for the next pass
+	known := !p.dirty && len(st.revs) == len(p.sources)
 	if known {
 		p.revs = slices.Clone(st.revs)
-		for i, t := range st.tracks {
-			if t != nil {
-				p.revs[i].ID = t.now()
+		for i, head := range heads {
+			if head != "" {
+				p.revs[i].ID = head
 			}
 		}
 	}
@@ -276,6 +300,7 @@ const ConditionHeld = "RollbackHeld"
 
 func (p *pass) resolveAnew(ctx context.Context) error {
 	st := p.st
+	since := p.moves.Load()
 	revs := make([]Revision, len(p.sources))
 	tracks := make([]*track, len(p.sources))
 	for i, src := range p.sources {
@@ -292,7 +317,7 @@ func (p *pass) resolveAnew(ctx context.Context) error {
 		}
 		revs[i] = r
 		if r.Repo != "" {
-			tracks[i] = p.follow(p.key, source.Revision{Target: src.TargetRevision, TagPrefix: src.TagPrefix}, r)
+			tracks[i] = p.follow(p.key, source.Revision{Target: src.TargetRevision, TagPrefix: src.TagPrefix}, r, since)
 		}
 	}
 	st.mu.Lock()
@@ -350,6 +375,7 @@ func (p *pass) retryLater() error {
 	var invalid *specError
 	var later *laterError
 	switch {
+	case p.failure != nil && p.st.rendered != nil && p.st.rendered.fault != nil: // whatever it looks like
 	case p.failure == nil || errors.As(p.failure, &bad) || errors.As(p.failure, &invalid):
 		return nil // only a change of the input helps
 	case errors.As(p.failure, &later):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type rendered struct {
 	repeated  []manifest.Warning
 	told      []string // revisions that the status named when it told of these objects
 	err       error
+	fault     error // of reading, whatever became of it
 	took      time.Duration
 	serial    int // differs between renders with different inputs
 	// volatile says that the outcome depends on more than the inputs: on the id
@@ -91,16 +93,16 @@ func (p *pass) rendered(ctx context.Context) (*rendered, error) {
 		st.rendered = p.load()
 	}
 	st.mu.Lock()
-	hard, dirty := st.hard, st.dirty
-	st.hard, st.dirty = false, false
+	hard, dirty := st.hard, p.dirty
+	st.hard = false
 	st.mu.Unlock()
 	undo := func() {
 		st.mu.Lock()
-		st.hard, st.dirty = st.hard || hard, true
+		st.hard, st.dirty = st.hard || hard, st.dirty || dirty || hard
 		st.mu.Unlock()
 	}
 	ids := idsOf(p.revs)
-	if have := st.rendered; have != nil && have.params == st.params && !hard && !have.unsure {
+	if have := st.rendered; have != nil && have.params == st.params && !hard && have.lasts() {
 		if !dirty && !have.volatile || slices.Equal(have.verified, ids) {
 			p.keep(have, ids, false)
 			return have, have.err
@@ -127,6 +129,14 @@ func (p *pass) rendered(ctx context.Context) (*rendered, error) {
 	}
 	p.keep(now, ids, true)
 	return now, now.err
+}
+
+// lasts reports whether the same inputs would give the same again: not when
+// something failed that is not the input's fault.
+func (r *rendered) lasts() bool {
+	var bad *manifest.Error
+	var invalid *specError
+	return !r.unsure && r.fault == nil && (r.err == nil || errors.As(r.err, &bad) || errors.As(r.err, &invalid))
 }
 
 // keep makes a rendering the current one. verified says that its inputs were
@@ -259,6 +269,12 @@ func (p *pass) fresh(ctx context.Context, sources []*v1alpha1.ApplicationSource,
 	}
 	for i, t := range trees {
 		now.inputs[i] = t.Inputs()
+		if fault := t.Fault(); fault != nil {
+			now.fault = fault
+		}
+	}
+	if now.fault != nil && now.err == nil { // it was taken for a file that is not there
+		now.err = fmt.Errorf("read the sources: %w", now.fault)
 	}
 	if now.err == nil {
 		now.err = p.targeted(now, objects)

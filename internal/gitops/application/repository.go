@@ -34,6 +34,7 @@ type track struct {
 
 	mu    sync.Mutex
 	head  string          // commit that target names
+	moved int64           // Controller.moves when a move told of head
 	ref   string          // for HEAD: the branch that it means
 	users map[string]bool // keys of the applications
 	held  map[string]bool // users to wake whatever a move changed
@@ -56,8 +57,9 @@ func (c *Controller) repository(name string) *repository {
 	return r
 }
 
-// follow notes that an application follows a revision, and what it names now.
-func (c *Controller) follow(key string, rev source.Revision, r Revision) *track {
+// follow notes that an application follows a revision, and what it was found to
+// name; since is the count of moves before somebody looked.
+func (c *Controller) follow(key string, rev source.Revision, r Revision, since int64) *track {
 	name := rev.Target + "\x00" + rev.TagPrefix
 	repo := c.repository(r.Repo)
 	repo.mu.Lock()
@@ -72,6 +74,11 @@ func (c *Controller) follow(key string, rev source.Revision, r Revision) *track 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.users[key] = true
+	if t.head != r.ID && t.moved > since {
+		c.lookAgain(key) // a move was quicker, and may be younger
+		return t
+	}
 	if t.head != "" && t.head != r.ID {
 		// Resolved past what the moves told so far: the other users look too.
 		for user := range t.users {
@@ -80,7 +87,7 @@ func (c *Controller) follow(key string, rev source.Revision, r Revision) *track 
 			}
 		}
 	}
-	t.head, t.ref, t.users[key] = r.ID, r.Head, true
+	t.head, t.ref = r.ID, r.Head
 	return t
 }
 
@@ -211,7 +218,7 @@ func (c *Controller) moveTrack(ctx context.Context, t *track, l *look) {
 	}
 	// The head moves before the index is read, and users read the head after
 	// they put their inputs into the index: one of the two sees the other.
-	t.head = l.move.After
+	t.head, t.moved = l.move.After, c.moves.Add(1)
 	wake := map[string]bool{}
 	for reader := range l.repo.index.Readers(l.changed) {
 		if key := readerOf(reader); t.users[key] {

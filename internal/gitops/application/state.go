@@ -23,6 +23,7 @@ type state struct {
 	tracks   []*track // of the sources; nil for those that no move tells of
 	revs     []Revision
 	dirty    bool                  // the sources must be resolved anew
+	looking  bool                  // a pass does so at this moment
 	hard     bool                  // the render must be done anew
 	params   string                // names the part of the spec that sources and render depend on
 	started  bool                  // the first pass has been
@@ -135,15 +136,32 @@ func (c *Controller) forget(key string) {
 
 // commit is what the first source names now, as far as known.
 func (st *state) commit() string {
+	heads := st.heads()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(st.revs) == 0 {
 		return ""
 	}
-	if !st.dirty && len(st.tracks) > 0 && st.tracks[0] != nil {
-		return st.tracks[0].now()
+	if !st.dirty && !st.looking && len(heads) > 0 && heads[0] != "" {
+		return heads[0]
 	}
 	return st.revs[0].ID
+}
+
+// heads are what the tracks of the sources name, "" where there is none. A
+// move marks the applications that it affects before its head can be seen, so
+// dirty is looked at after heads. A track is never locked while mu is held.
+func (st *state) heads() []string {
+	st.mu.Lock()
+	tracks := st.tracks
+	st.mu.Unlock()
+	out := make([]string, len(tracks))
+	for i, t := range tracks {
+		if t != nil {
+			out[i] = t.now()
+		}
+	}
+	return out
 }
 
 // repo is the name of the repository of the first source.

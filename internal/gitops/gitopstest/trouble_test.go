@@ -483,7 +483,14 @@ func twoClaims(t *testing.T, w *World, p *proxy) {
 	w.Application("claims", r, "one", eager)
 	w.Wait("claims", "the first", clean(first))
 	w.Application("claims-two", r, "two", eager)
-	w.Wait("claims-two", "the warning", says(v1alpha1.ConditionSharedResource, "ConfigMap claims/shared"))
+	w.Eventually("the warning of the one that does not have it", func() bool {
+		for _, name := range []string{"claims", "claims-two"} {
+			if v, err := w.Engine.Applications().Get(t.Context(), "argocd", name); err == nil && says(v1alpha1.ConditionSharedResource, "ConfigMap claims/shared")(v) {
+				return true
+			}
+		}
+		return false
+	})
 	time.Sleep(500 * time.Millisecond)
 	before, statuses := p.written("/configmaps/shared"), p.written("/applications/claims")
 	const watch = 5 * time.Second

@@ -46,6 +46,7 @@ type Tree struct {
 	mu     sync.Mutex
 	dirs   map[string]listing
 	inputs Inputs
+	fault  error
 }
 
 type listing struct {
@@ -124,7 +125,7 @@ func (t *Tree) ReadFile(ctx context.Context, p string) ([]byte, error) {
 	}
 	data, err := t.files.Object(ctx, e.ID)
 	if err != nil {
-		return nil, err
+		return nil, t.note(err)
 	}
 	t.record(real, e.ID)
 	return data, nil
@@ -270,7 +271,7 @@ func (t *Tree) walk(ctx context.Context, p string) (string, git.Entry, error) {
 func (t *Tree) readLink(ctx context.Context, at string, e git.Entry) ([]string, error) {
 	data, err := t.files.Object(ctx, e.ID)
 	if err != nil {
-		return nil, err
+		return nil, t.note(err)
 	}
 	t.record(at, e.ID)
 	target := string(data)
@@ -308,14 +309,35 @@ func (t *Tree) list(ctx context.Context, dir string) listing {
 		return l
 	}
 	entries, err := t.files.ReadDir(ctx, dir)
-	if err != nil {
+	if errors.Is(err, git.ErrNotFound) {
 		return listing{err: err}
+	}
+	if err != nil {
+		return listing{err: t.note(err)}
 	}
 	l.entries = sorted(entries)
 	t.mu.Lock()
 	t.dirs[dir] = l
 	t.mu.Unlock()
 	return l
+}
+
+// note keeps an error for [Tree.Fault].
+func (t *Tree) note(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fault == nil {
+		t.fault = err
+	}
+	return err
+}
+
+// Fault is the first error of reading that says nothing about the files: what
+// was made of them may differ the next time. It is nil when there was none.
+func (t *Tree) Fault() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fault
 }
 
 func listingID(l listing) string {
