@@ -35,9 +35,8 @@ func (e *Engine) newSets() (*sets, error) {
 
 // run waits for an ApplicationSet, then drives them until ctx ends.
 func (s *sets) run(ctx context.Context) {
-	if !s.await(ctx) {
-		return
-	}
+	s.await(ctx)
+	// Without an ApplicationSet ctx has ended: then this only ends its queue.
 	if err := s.controller.Run(ctx); err != nil {
 		s.deps.Log.Error("ApplicationSets are no longer handled", "error", err)
 	}

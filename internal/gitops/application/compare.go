@@ -99,7 +99,7 @@ func (c *comparison) plan(ctx context.Context) (*plan.Plan, error) {
 		Instance: c.instance, Manager: c.FieldManager, Ignore: c.app.Spec.IgnoreDifferences, Policy: c.set.Plan, Options: c.options,
 		Live: map[plan.Key]*unstructured.Unstructured{}, Predicted: map[plan.Key]plan.Prediction{}, Accepted: map[plan.Key]*unstructured.Unstructured{},
 	}
-	rules := fmt.Sprintf("%p %v %+v", c.set, c.options, c.app.Spec.IgnoreDifferences)
+	rules := fmt.Sprintf("%p %p %v %+v", c.cluster, c.set, c.options, c.app.Spec.IgnoreDifferences)
 	if c.st.rules != rules {
 		c.st.rules, c.st.verdicts = rules, nil
 	}

@@ -110,6 +110,7 @@ type Change struct {
 	SharedWith  string // another application that tracks the live object
 	// IgnoreHealth says that the object's health is not part of the application's.
 	IgnoreHealth bool
+	Warnings     []Warning // about this object; also among those of the plan
 
 	masked []string // annotations whose values are hidden
 }
@@ -195,8 +196,8 @@ func Make(in Input) *Plan {
 			continue
 		}
 		c, warnings := in.compare(&w, key, d)
+		c.Warnings = warnings
 		p.Changes = append(p.Changes, c)
-		p.Warnings = append(p.Warnings, warnings...)
 	}
 	for key, live := range in.Live {
 		if !wanted[key] {
@@ -207,6 +208,9 @@ func Make(in Input) *Plan {
 	}
 	p.Changes = append(p.Changes, in.Unchanged...)
 	p.sort(in.Options.PruneLast)
+	for _, c := range p.Changes {
+		p.Warnings = append(p.Warnings, c.Warnings...)
+	}
 	return p
 }
 
