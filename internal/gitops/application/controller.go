@@ -94,6 +94,7 @@ type Controller struct {
 	set        *Policies
 	compiled   map[string]compiled // projects by name
 	renders    atomic.Int64
+	burst      atomic.Int64 // when many syncs last wrote at a time, ns since 1970
 
 	moves atomic.Int64 // of tracks, counted
 

@@ -90,11 +90,11 @@ const (
 	owesLongest = 20 * time.Second // that a status is owed
 )
 
-// later reports whether the status can wait: while many applications have
-// something to do, writes to their objects come before writes about them.
+// later reports whether the status can wait: while many syncs write, their
+// objects come before writes about them.
 func (p *pass) later() bool {
 	now, st := p.Now(), p.st
-	if p.queue.Len() <= 2*p.Workers || st.op != nil || p.failure != nil || p.takeOp || len(p.annotate) > 0 {
+	if !p.busy() || st.op != nil || p.failure != nil || p.takeOp || len(p.annotate) > 0 {
 		return false
 	}
 	if st.owes.IsZero() {
@@ -103,8 +103,18 @@ func (p *pass) later() bool {
 	if now.Sub(st.owes) >= owesLongest {
 		return false
 	}
-	p.queue.AddAfter(p.key, owesPause)
+	p.queue.AddAfter(p.key, jittered(owesPause))
 	return true
+}
+
+// busy reports whether many syncs write, or did a moment ago.
+func (p *pass) busy() bool {
+	now := p.Now().UnixNano()
+	if len(p.active) > p.Workers {
+		p.burst.Store(now)
+		return true
+	}
+	return now-p.burst.Load() < int64(owesPause)
 }
 
 // begin takes up what the spec and the annotations ask for.

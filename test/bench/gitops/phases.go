@@ -117,11 +117,12 @@ func (b *bench) measureLimit(ctx context.Context) error {
 		return err
 	}
 	b.say("limit: applying")
+	plane := cpuOf(cluster)
 	took, err := bareLoop(ctx, limitOptions{accessTo(cluster), b.parallel}, all, changed)
 	if err != nil {
 		return err
 	}
-	b.report.Limit = &limit{took[0].Seconds, took[0].CPU, took[1].Seconds, took[1].CPU}
+	b.report.Limit = &limit{took[0].Seconds, took[0].CPU, took[1].Seconds, took[1].CPU, cpuOf(cluster) - plane}
 	return nil
 }
 

@@ -32,6 +32,7 @@ type limit struct {
 	ColdCPU     float64 `json:"cold_cpu_s"`
 	AllSeconds  float64 `json:"all_s"`
 	AllCPU      float64 `json:"all_cpu_s"`
+	Plane       float64 `json:"plane_cpu_s"` // of the control plane, for both
 }
 
 // fleet is a phase that changes all applications.
