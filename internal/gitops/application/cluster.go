@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	kubeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -39,27 +40,58 @@ type Cluster struct {
 	// Version and APIs are what charts ask for: "1.37.2", "apps/v1", "apps/v1/Deployment".
 	Capabilities func() (version string, apis []string)
 
-	mu    sync.Mutex
-	until time.Time // do not try before
-	pause time.Duration
-	why   error
+	mu      sync.Mutex
+	known   bool      // it answered, and nothing failed since
+	probing bool      // somebody finds out whether it answers
+	until   time.Time // do not try before
+	pause   time.Duration
+	why     error
 }
 
 const (
 	firstPause   = 2 * time.Second
 	longestPause = time.Minute
+	probePause   = time.Second // until somebody else's probe has an answer
 )
 
-// down returns an error while the cluster is left alone after a failure, so
-// that a cluster that does not answer costs the others nothing.
-func (c *Cluster) down(now time.Time) (wait time.Duration, err error) {
+// enter permits a look at the cluster. One that does not answer costs the
+// others nothing: until it has answered one application asks it at a time, and
+// after a failure nobody does for a while. When it is not known, and there is no
+// error, the caller asks and says by leave what came of it.
+func (c *Cluster) enter(now time.Time) (known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == nil || !now.Before(c.until) {
-		return 0, nil
+	switch {
+	case c.known:
+		return true, nil
+	case now.Before(c.until):
+		return false, &laterError{c.until.Sub(now), fmt.Errorf("cluster %s does not answer: %w", c.title(), c.why)}
+	case c.probing && c.why != nil:
+		return false, &laterError{probePause, fmt.Errorf("cluster %s does not answer: %w", c.title(), c.why)}
+	case c.probing:
+		return false, &laterError{probePause, fmt.Errorf("cluster %s is being connected to", c.title())}
 	}
-	return c.until.Sub(now), fmt.Errorf("cluster %s does not answer: %w", c.title(), c.why)
+	c.probing = true
+	return false, nil
 }
+
+// reach returns nil when the cluster answers, or what is known of why it does
+// not. It asks the cluster only when that is not known.
+func (c *Cluster) reach(now func() time.Time) error {
+	known, err := c.enter(now())
+	if known || err != nil {
+		return err
+	}
+	_, _, err = c.Mapper.Resource(everywhere)
+	c.leave(now(), err == nil, err)
+	if err != nil {
+		_, err = c.enter(now())
+	}
+	return err
+}
+
+// everywhere is a kind that every cluster has.
+var everywhere = kubeschema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
 
 func (c *Cluster) title() string {
 	if c.Name != "" {
@@ -68,15 +100,17 @@ func (c *Cluster) title() string {
 	return c.Server
 }
 
-// failed notes that a request failed in a way that says nothing about the
-// request. A nil error ends the pause.
-func (c *Cluster) failed(now time.Time, err error) {
+// leave ends a look. answered says that the cluster did; err that it failed in a
+// way that says nothing about the request. Neither leaves what is known.
+func (c *Cluster) leave(now time.Time, answered bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == nil {
-		c.why, c.pause = nil, 0
-		return
+	c.probing = false
+	switch {
+	case err != nil:
+		c.pause = min(max(2*c.pause, firstPause), longestPause)
+		c.known, c.why, c.until = false, err, now.Add(c.pause)
+	case answered:
+		c.known, c.why, c.pause = true, nil, 0
 	}
-	c.pause = min(max(2*c.pause, firstPause), longestPause)
-	c.why, c.until = err, now.Add(c.pause)
 }

@@ -33,21 +33,16 @@ func (p *pass) compareWith(ctx context.Context, want *rendered, current bool) (*
 	if err := p.checkObjects(want); err != nil {
 		return nil, err
 	}
-	if wait, err := p.cluster.down(p.Now()); err != nil {
-		return nil, &laterError{wait, err}
-	}
 	instance := p.instance(p.app.Namespace, p.app.Name)
 	ready, why, err := p.cluster.Live.Ensure(instance, p.kinds(want))
 	if err != nil {
-		p.cluster.failed(p.Now(), err)
-		wait, down := p.cluster.down(p.Now())
-		return nil, &laterError{wait, down}
+		p.cluster.leave(p.Now(), false, err)
+		return nil, p.cluster.reach(p.Now)
 	}
 	if !ready {
 		p.waiting = why
 		return nil, nil
 	}
-	p.cluster.failed(p.Now(), nil)
 	c := &comparison{pass: p, want: want, instance: instance, current: current}
 	pl, err := c.plan(ctx)
 	if err == nil && current {

@@ -76,6 +76,9 @@ func (p *pass) deleteAll(ctx context.Context, propagation string) (waiting strin
 	if p.cluster, err = p.Clusters.Find(p.app.Spec.Destination); err != nil {
 		return "", err
 	}
+	if err := p.cluster.reach(p.Now); err != nil {
+		return "", err
+	}
 	want := p.lastRendered(ctx)
 	instance := p.instance(p.app.Namespace, p.app.Name)
 	ready, why, err := p.cluster.Live.Ensure(instance, p.kinds(want))

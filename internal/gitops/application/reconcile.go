@@ -197,6 +197,9 @@ func (p *pass) condition(kind, message string) {
 func (p *pass) compare(ctx context.Context) {
 	p.takeAnswers()
 	err := p.checkSpec()
+	if err == nil {
+		err = p.cluster.reach(p.Now)
+	}
 	var want *rendered
 	if err == nil {
 		want, err = p.sourced(ctx)
