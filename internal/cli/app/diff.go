@@ -6,11 +6,12 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/lockstep-gitops/lockstep/internal/cli/client"
 	"github.com/lockstep-gitops/lockstep/internal/cli/invocation"
 	"github.com/lockstep-gitops/lockstep/internal/cli/output"
 	"github.com/lockstep-gitops/lockstep/internal/server"
-	"github.com/spf13/cobra"
 )
 
 func diffCommand(inv *invocation.Invocation) *cobra.Command {

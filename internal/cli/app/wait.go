@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/lockstep-gitops/lockstep/internal/cli/client"
 	"github.com/lockstep-gitops/lockstep/internal/cli/invocation"
 	"github.com/lockstep-gitops/lockstep/internal/cli/output"
 	"github.com/lockstep-gitops/lockstep/internal/journal/trace"
 	"github.com/lockstep-gitops/lockstep/internal/server"
-	"github.com/spf13/cobra"
 )
 
 type waitOptions struct {

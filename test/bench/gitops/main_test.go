@@ -49,7 +49,8 @@ func TestSmallRun(t *testing.T) {
 	} {
 		var at any = got
 		for _, key := range strings.Fields(path) {
-			at, _ = at.(map[string]any)[key]
+			m, _ := at.(map[string]any)
+			at = m[key]
 		}
 		if number, ok := at.(float64); !ok || number <= 0 {
 			t.Errorf("%s is %v, want a number above 0", path, at)

@@ -33,7 +33,6 @@ type origin struct {
 	password string
 	down     bool
 	lists    int // requests for refs
-	fetches  int
 	peak     int // requests at a time
 	now      int
 }
