@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -124,6 +125,9 @@ func (c *configuration) apply(data map[string]map[string]string) {
 	for _, w := range append(warnings, more...) {
 		c.deps.Log.Warn("a setting of Argo CD's ConfigMaps is not carried out as it says", "key", w.Key, "why", w.Message)
 	}
+	for _, key := range withoutEffect(s) {
+		c.deps.Log.Warn("a setting of Argo CD's ConfigMaps has no effect on this engine", "key", key)
+	}
 	p := &application.Policies{Settings: s, Plan: plan.PolicyOf(s)}
 	var errs []error
 	p.Keyring, errs = project.ParseKeyring(data[mapKeys])
@@ -134,6 +138,30 @@ func (c *configuration) apply(data map[string]map[string]string) {
 	c.assess.Store(assessor)
 	c.clusters.reassess()
 	c.controller.PoliciesChanged(p)
+}
+
+// withoutEffect names the settings that are understood and not carried out.
+func withoutEffect(s *settings.Settings) []string {
+	usual := settings.Default()
+	var out []string
+	for _, of := range []struct {
+		key string
+		set bool
+	}{
+		{"timeout.reconciliation", s.Reconciliation != usual.Reconciliation || s.ReconciliationJitter != usual.ReconciliationJitter},
+		{"helm.valuesFileSchemes", !slices.Equal(s.HelmValuesSchemes, usual.HelmValuesSchemes)},
+		{"kustomize.buildOptions.<version>", len(s.KustomizeVersionOptions) > 0},
+		{"controller.self.heal.timeout.seconds", s.SelfHealTimeout != usual.SelfHealTimeout || s.SelfHealFactor != usual.SelfHealFactor || s.SelfHealCap != usual.SelfHealCap},
+		{"controller.sync.timeout.seconds", s.SyncTimeout != usual.SyncTimeout},
+		{"controller.status.processors", s.StatusProcessors != usual.StatusProcessors},
+		{"controller.operation.processors", s.OperationProcessors != usual.OperationProcessors},
+		{"application.namespaces", len(s.ApplicationNamespaces) > 0}, // sourceNamespaces of projects decide
+	} {
+		if of.set {
+			out = append(out, of.key)
+		}
+	}
+	return out
 }
 
 func (c *configuration) data(name string) map[string]string {

@@ -133,6 +133,10 @@ func (c *comparison) add(ctx context.Context, d *desired) error {
 		return err
 	}
 	c.wanted[d.key] = d
+	if c.set.Settings.Excluded(d.key.Group, d.key.Kind, c.cluster.Server) {
+		delete(c.live, d.key) // a condition says so
+		return nil
+	}
 	live := c.live[d.key]
 	if live == nil {
 		live = c.cluster.Live.Lookup(d.key)

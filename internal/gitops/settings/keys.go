@@ -62,6 +62,7 @@ func (p *parser) config(key, value string) {
 		p.tracking(key, strings.TrimSpace(value))
 	case "installationID":
 		p.InstallationID = strings.TrimSpace(value)
+		p.warn(key, "it is not put on objects; let no two installations hold Applications of one name in one cluster")
 	case "kustomize.enable":
 		p.boolean(key, value, &p.KustomizeEnabled)
 	case "helm.enable":
@@ -128,6 +129,9 @@ func (p *parser) tracking(key, value string) {
 	case "":
 	case TrackAnnotation, TrackLabel, TrackAnnotationAndLabel:
 		p.TrackingMethod = m
+		if m != TrackAnnotation {
+			p.warn(key, "objects are tracked by annotation; the label is neither read nor set")
+		}
 	default:
 		p.warn(key, "%q is not a method of tracking; there are annotation, annotation+label and label. annotation stays", value)
 	}

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,8 +51,12 @@ func TestParse(t *testing.T) {
 		"controller.status.processors":         "50",
 		"redis.server":                         "x:1",
 	})
+	var warned []string
 	for _, w := range warnings {
-		t.Error(w)
+		warned = append(warned, w.Key)
+	}
+	if slices.Sort(warned); !slices.Equal(warned, []string{"application.resourceTrackingMethod", "installationID"}) {
+		t.Errorf("warnings: %v", warnings)
 	}
 	want := Default()
 	want.URL, want.IgnoreAggregatedRoles, want.IgnoreStatusField = "https://cd.example.com", true, StatusOfNone
