@@ -1,6 +1,7 @@
 package application
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -69,11 +70,14 @@ func (c *Cluster) enter(now time.Time) (known bool, err error) {
 	case c.probing && c.why != nil:
 		return false, &laterError{probePause, fmt.Errorf("cluster %s does not answer: %w", c.title(), c.why)}
 	case c.probing:
-		return false, &laterError{probePause, fmt.Errorf("cluster %s is being connected to", c.title())}
+		return false, &laterError{probePause, fmt.Errorf("cluster %s %w", c.title(), errConnecting)}
 	}
 	c.probing = true
 	return false, nil
 }
+
+// errConnecting says that nothing is known of a cluster yet: no fault.
+var errConnecting = errors.New("is being connected to")
 
 // reach returns nil when the cluster answers, or what is known of why it does
 // not. It asks the cluster only when that is not known.

@@ -200,6 +200,11 @@ func (p *pass) compare(ctx context.Context) {
 	if err == nil {
 		err = p.cluster.reach(p.Now)
 	}
+	if errors.Is(err, errConnecting) {
+		p.waiting = err.Error()
+		p.queue.AddAfter(p.key, probePause)
+		return
+	}
 	var want *rendered
 	if err == nil {
 		want, err = p.sourced(ctx)

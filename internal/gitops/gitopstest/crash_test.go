@@ -209,8 +209,26 @@ func TestCrash(t *testing.T) {
 			w.T, p.t = t, t
 			defer func() { w.T = outer }()
 			defer p.kill()
+			defer w.logApplications()
 			s.run(t, w, p)
 		})
+	}
+}
+
+// logApplications shows the Applications when the test failed.
+func (w *World) logApplications() {
+	if !w.T.Failed() {
+		return
+	}
+	list, err := w.in(v1alpha1.ApplicationResource, "argocd").List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		w.T.Log(err)
+		return
+	}
+	for _, o := range list.Items {
+		o.SetManagedFields(nil)
+		text, _ := json.Marshal(o.Object)
+		w.T.Logf("%s", text)
 	}
 }
 
