@@ -88,19 +88,27 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 const (
 	owesPause   = time.Second      // between looks at a status that is owed
 	owesLongest = 20 * time.Second // that a status is owed
+	owesWaiting = 2 * time.Second  // that it is owed by an application that waits for its cluster
 )
 
 // later reports whether the status can wait: while many syncs write, their
-// objects come before writes about them.
+// objects come before writes about them, and what is found out within moments
+// is told once.
 func (p *pass) later() bool {
 	now, st := p.Now(), p.st
-	if !p.busy() || st.op != nil || p.failure != nil || p.takeOp || len(p.annotate) > 0 {
+	longest := owesLongest
+	switch {
+	case p.failure != nil || p.takeOp || len(p.annotate) > 0 || st.op != nil && st.op.waiting():
+		return false
+	case p.waiting != "":
+		longest = owesWaiting
+	case !p.busy():
 		return false
 	}
 	if st.owes.IsZero() {
 		st.owes = now
 	}
-	if now.Sub(st.owes) >= owesLongest {
+	if now.Sub(st.owes) >= longest {
 		return false
 	}
 	p.queue.AddAfter(p.key, jittered(owesPause))
