@@ -122,8 +122,8 @@ func (p *pass) rollbackOperation(e *v1alpha1.RevisionHistory, current bool, o Ro
 // idle refuses while a sync that somebody asked for is under way.
 func (p *pass) idle() error {
 	const hint = "wait for it, or end it with `lockstep app terminate`"
-	if p.app.Operation != nil {
-		return busy(hint, "%s: another sync is waiting to be taken up", p.key)
+	if op := p.app.Operation; op != nil {
+		return busy(hint, "%s: a sync that %s asked for waits to be taken up", p.key, nameOr(op.InitiatedBy.Username, "somebody"))
 	}
 	if by := p.wisher(p.key); by != "" {
 		return busy(hint, "%s: a sync that %s asked for is under way", p.key, by)

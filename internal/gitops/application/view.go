@@ -205,8 +205,8 @@ func (c *Controller) Sync(ctx context.Context, namespace, name string, o SyncOpt
 		return err
 	}
 	const hint = "wait for it, or end it with `lockstep app terminate`"
-	if v.Application.Operation != nil {
-		return busy(hint, "%s: another sync is waiting to be taken up", key)
+	if op := v.Application.Operation; op != nil {
+		return busy(hint, "%s: a sync that %s asked for waits to be taken up", key, nameOr(op.InitiatedBy.Username, "somebody"))
 	}
 	if by := c.wisher(key); by != "" {
 		return busy(hint, "%s: a sync that %s asked for is under way", key, by)
