@@ -21,6 +21,11 @@ func (s *Session) Warnings() []string { return nil }
 // PID is the init process.
 func (s *Session) PID() int { return 0 }
 
+func (s *Session) untrusted() bool { return false }
+
+// Sweep removes what is left of an instance.
+func Sweep(string) error { return nil }
+
 // Exec runs one command.
 func (s *Session) Exec(context.Context, Command) (Exit, error) { return Exit{}, ErrUnavailable }
 
