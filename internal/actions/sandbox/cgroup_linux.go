@@ -21,10 +21,13 @@ const cgroupRoot = "/sys/fs/cgroup"
 var controllers = []string{"memory", "pids", "cpu"}
 
 // group is the cgroup of one sandbox: one folder with cgroup v2, one per
-// controller with v1.
+// controller with v1. A job's limits are on the folder above, so that other
+// sandboxes of the job can lie beside it.
 type group struct {
 	unified bool
 	dirs    map[string]string // by controller
+	top     map[string]string // the folders of the job
+	owner   bool              // top goes with this group
 	limits  Limits
 	missing []string // controllers that this machine does not give us
 }
@@ -50,30 +53,54 @@ func layout(root string) (unified bool, mounts map[string]string) {
 	return false, mounts
 }
 
-// newGroup makes the cgroup name ("instance/job") with its limits.
+// ownLeaf is where the processes of the job itself are, below its folder.
+const ownLeaf = "job"
+
+// newGroup makes the cgroup of a job ("instance/job") with its limits.
 func newGroup(root, name string, limits Limits) (*group, error) {
 	unified, mounts := layout(root)
-	g := &group{unified: unified, dirs: map[string]string{}, limits: limits}
+	g := &group{unified: unified, dirs: map[string]string{}, top: map[string]string{}, limits: limits, owner: true}
 	for _, c := range controllers {
 		mount, ok := mounts[c]
 		if !ok {
 			g.missing = append(g.missing, c)
 			continue
 		}
-		dir := filepath.Join(mount, name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		top := filepath.Join(mount, name)
+		if err := os.MkdirAll(filepath.Join(top, ownLeaf), 0o755); err != nil {
 			g.missing = append(g.missing, c)
 			continue
 		}
-		g.dirs[c] = dir
+		g.top[c], g.dirs[c] = top, filepath.Join(top, ownLeaf)
 		if unified {
-			delegate(mount, filepath.Dir(name))
+			delegate(mount, name)
 		}
 	}
-	if err := g.limit(); err != nil {
+	if err := g.limit(g.top); err != nil {
 		return nil, errors.Join(err, g.remove())
 	}
 	return g, nil
+}
+
+// beside makes a cgroup below the same job.
+func (g *group) beside(leaf string, limits Limits) (*group, error) {
+	b := &group{unified: g.unified, dirs: map[string]string{}, top: g.top, limits: limits}
+	for c, top := range g.top {
+		b.dirs[c] = filepath.Join(top, leaf)
+		if err := os.MkdirAll(b.dirs[c], 0o755); err != nil {
+			return nil, errors.Join(fmt.Errorf("make a cgroup: %w", err), b.remove())
+		}
+	}
+	if err := b.limit(b.dirs); err != nil {
+		return nil, errors.Join(err, b.remove())
+	}
+	if b.limits.Memory == 0 {
+		b.limits.Memory = g.limits.Memory
+	}
+	if b.limits.PIDs == 0 {
+		b.limits.PIDs = g.limits.PIDs
+	}
+	return b, nil
 }
 
 // delegate lets the folders from mount down to name limit their children.
@@ -88,7 +115,7 @@ func delegate(mount, name string) {
 	}
 }
 
-func (g *group) limit() error {
+func (g *group) limit(dirs map[string]string) error {
 	type setting struct {
 		controller, v1, v2, value string
 		optional                  bool
@@ -111,7 +138,7 @@ func (g *group) limit() error {
 		settings = append(settings, setting{"cpu", "cpu.shares", "cpu.weight", value, true})
 	}
 	for _, s := range settings {
-		dir, ok := g.dirs[s.controller]
+		dir, ok := dirs[s.controller]
 		if !ok {
 			continue
 		}
@@ -167,7 +194,13 @@ func (g *group) trouble() trouble {
 	if g.unified {
 		memory = "memory.events"
 	}
-	return trouble{oom: counter(g.dirs["memory"], memory, "oom_kill"), pids: counter(g.dirs["pids"], "pids.events", "max")}
+	// Kernels differ in whether they count where it happened or where the limit is.
+	var t trouble
+	for _, dirs := range []map[string]string{g.dirs, g.top} {
+		t.oom += counter(dirs["memory"], memory, "oom_kill")
+		t.pids += counter(dirs["pids"], "pids.events", "max")
+	}
+	return t
 }
 
 // counter reads one line "key n" of a file of a cgroup; 0 where it is missing.
@@ -203,7 +236,11 @@ func (g *group) why(before trouble) string {
 // remove takes the group away. Its processes have ended or are about to.
 func (g *group) remove() error {
 	var errs []error
-	for _, dir := range g.dirs {
+	dirs := g.dirs
+	if g.owner {
+		dirs = g.top
+	}
+	for _, dir := range dirs {
 		errs = append(errs, removeGroup(dir))
 	}
 	return errors.Join(errs...)

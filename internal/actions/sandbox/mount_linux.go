@@ -64,6 +64,7 @@ func enter(p plan, files []*os.File) (warnings []string, err error) {
 		b.mountKernel,
 		b.mountDev,
 		func() error { return b.attachAll(treeBind) },
+		b.makeDirs,
 		b.link,
 		b.pivot,
 		func() error { return unix.Sethostname([]byte(p.Hostname)) },
@@ -276,6 +277,19 @@ func create(target string, dir bool) error {
 	return f.Close()
 }
 
+func (b *builder) makeDirs() error {
+	for _, d := range b.plan.Dirs {
+		dir, err := inside(b.root, d)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
 func (b *builder) link() error {
 	for _, l := range b.plan.Links {
 		dir, err := inside(b.root, path.Dir(l.Path))
@@ -315,7 +329,7 @@ func (b *builder) pivot() error {
 
 // mountPoints lists the mount points of this process, parents first.
 func mountPoints() ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

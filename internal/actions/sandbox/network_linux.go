@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -18,26 +17,18 @@ import (
 // inNetwork calls f on a thread that is in the network namespace ns. Sockets
 // that f makes stay in that network. f must not start goroutines that do.
 func inNetwork(ns *os.File, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	return onThread(func() (clean bool, err error) {
 		home, err := os.Open("/proc/thread-self/ns/net")
 		if err != nil {
-			done <- fmt.Errorf("open own network: %w", err)
-			return // the locked thread ends with its goroutine
+			return true, fmt.Errorf("open own network: %w", err)
 		}
 		defer func() { _ = home.Close() }()
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter the job's network: %w", err)
-			return
+			return true, fmt.Errorf("enter the job's network: %w", err)
 		}
 		err = f()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
+		return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
+	})
 }
 
 // prepareNetwork brings loopback up and allows what Docker allows: low ports
@@ -169,15 +160,38 @@ func dialOutside(ctx context.Context, address string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", address)
 }
 
-// listenInside opens a TCP listener in the network ns.
-func listenInside(ctx context.Context, ns *os.File, address string) (l net.Listener, err error) {
+// InNetwork calls f on a thread that is in the network of the sandbox: what it
+// makes stays there. f must not start goroutines that rely on it.
+func (s *Session) InNetwork(f func() error) error {
+	if s.network == nil {
+		return f()
+	}
+	return inNetwork(s.network, f)
+}
+
+// OwnNetwork reports whether the sandbox has a network that is not the machine's.
+func (s *Session) OwnNetwork() bool { return s.network != nil }
+
+// Publish makes target ("address:port"), as the sandbox reaches it, reachable
+// inside at listen, until the sandbox ends. Port 0 picks a free one. It returns
+// where it listens.
+func (s *Session) Publish(ctx context.Context, listen, target string) (string, error) {
+	var l net.Listener
 	var config net.ListenConfig
-	err = inNetwork(ns, func() error {
-		l, err = config.Listen(ctx, "tcp", address)
+	err := s.InNetwork(func() (err error) {
+		l, err = config.Listen(ctx, "tcp4", listen)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listen at %s in the job's network: %w", address, err)
+		return "", fmt.Errorf("publish %s: %w", listen, err)
 	}
-	return l, nil
+	s.relays.serve(l, func(ctx context.Context) (conn net.Conn, err error) {
+		err = s.InNetwork(func() (err error) {
+			var d net.Dialer
+			conn, err = d.DialContext(ctx, "tcp4", target) // one address: no goroutine
+			return err
+		})
+		return conn, err
+	})
+	return l.Addr().String(), nil
 }

@@ -23,6 +23,23 @@ func (s *Session) PID() int { return 0 }
 
 func (s *Session) untrusted() bool { return false }
 
+// InNetwork calls f.
+func (s *Session) InNetwork(func() error) error { return ErrUnavailable }
+
+// OwnNetwork is false.
+func (s *Session) OwnNetwork() bool { return false }
+
+// Publish always fails.
+func (s *Session) Publish(context.Context, string, string) (string, error) {
+	return "", ErrUnavailable
+}
+
+// AddHost always fails.
+func (s *Session) AddHost(string) error { return ErrUnavailable }
+
+// Done is closed when the sandbox has ended.
+func (s *Session) Done() <-chan struct{} { return nil }
+
 // Sweep removes what is left of an instance.
 func Sweep(string) error { return nil }
 

@@ -28,22 +28,26 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // Name is argv[0] under which the binary at self must call [Main].
 const Name = "lockstep-sandbox"
 
-var groupName = regexp.MustCompile(`^[A-Za-z0-9_.-]*[A-Za-z0-9_-](/[A-Za-z0-9_.-]*[A-Za-z0-9_-]){1,2}$`)
+var groupName = regexp.MustCompile(`^[A-Za-z0-9_.-]*[A-Za-z0-9_-](/[A-Za-z0-9_.-]*[A-Za-z0-9_-])?$`)
 
 // ErrUnavailable says that this machine or user cannot have sandboxes.
 var ErrUnavailable = errors.New("job sandbox unavailable")
 
 // Bind makes a host file or directory appear inside.
 type Bind struct {
-	Source   string // on the host; must exist
+	Source   string // on the host, or inside of Of; must exist
 	Target   string // absolute, inside; created when missing
 	ReadOnly bool
+	// Of is the sandbox in which Source is looked up, by its own links and
+	// mounts, so that a job can only show what it sees itself.
+	Of *Session `json:"-"`
 }
 
 // Link is a symbolic link made inside.
@@ -93,8 +97,13 @@ type Spec struct {
 	Relays   []Relay // only with an own network
 	Limits   Limits
 	// Group names the cgroup, "instance/job". "" gives no limits; [Sweep]
-	// removes what a killed supervisor left of an instance.
+	// removes what a killed supervisor left of an instance. With Of it is one
+	// word, unique in the job.
 	Group string
+	// Of is the session of the job that this sandbox belongs to. They share
+	// the job's limits, and its users where it is untrusted; Limits are more.
+	Of   *Session `json:"-"`
+	Dirs []string // folders made inside when missing
 	// Untrusted runs everything in a user namespace of its own.
 	Untrusted bool
 	// Join is a session whose network, rather than a new one, this one has.
@@ -123,8 +132,9 @@ func (s Spec) Validate() error {
 		return errors.New("sandbox relays need a network of their own")
 	case s.Untrusted && (s.Network == HostNetwork || s.Join != nil && !s.Join.untrusted()):
 		return errors.New("an untrusted sandbox needs a network of its own")
-	case s.Group != "" && !groupName.MatchString(s.Group):
-		return fmt.Errorf("sandbox group %q: want instance/job", s.Group)
+	case s.Group != "" && s.Of == nil && (!groupName.MatchString(s.Group) || strings.Count(s.Group, "/") != 1),
+		s.Of != nil && (!groupName.MatchString(s.Group) || strings.Contains(s.Group, "/")):
+		return fmt.Errorf("sandbox group %q: want instance/job, or one word beside another session", s.Group)
 	}
 	for _, m := range s.Masks {
 		if !path.IsAbs(m) || path.Clean(m) == "/" {
@@ -152,6 +162,8 @@ type Command struct {
 	// When the context ends the process group gets SIGINT, then SIGTERM,
 	// then SIGKILL, each Grace after the one before. 0 means 2.5 s.
 	Grace time.Duration
+	// Signals replace SIGINT and SIGTERM.
+	Signals []syscall.Signal
 }
 
 // Exit is how a command ended.

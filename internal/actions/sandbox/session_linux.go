@@ -25,6 +25,7 @@ type Session struct {
 	network  *os.File // nil: the machine's
 	relays   *relays
 	warnings []string
+	users    int           // first user of an untrusted sandbox, outside
 	gone     chan struct{} // closed when init has ended and was reaped
 	closing  sync.Once
 	hosts    sync.Mutex // held over changes of the file of host names
@@ -52,12 +53,8 @@ func Start(ctx context.Context, self string, spec Spec) (*Session, error) {
 		return nil, fmt.Errorf("%w: jobs need root for their namespaces and mounts; run lockstep as root", ErrUnavailable)
 	}
 	s := &Session{spec: spec, gone: make(chan struct{}), exits: map[int]chan result{}, relays: newRelays()}
-	if spec.Group != "" {
-		var err error
-		if s.group, err = newGroup(cgroupRoot, spec.Group, spec.Limits); err != nil {
-			return nil, err
-		}
-		s.warnings = s.group.warnings()
+	if err := s.makeGroup(); err != nil {
+		return nil, err
 	}
 	stderr := &limited{left: 16 << 10}
 	if err := s.launch(self, stderr); err != nil {
@@ -72,6 +69,21 @@ func Start(ctx context.Context, self string, spec Spec) (*Session, error) {
 	}
 	go s.receive()
 	return s, nil
+}
+
+func (s *Session) makeGroup() (err error) {
+	switch of := s.spec.Of; {
+	case of != nil && of.group != nil:
+		s.group, err = of.group.beside(s.spec.Group, s.spec.Limits)
+	case of == nil && s.spec.Group != "":
+		s.group, err = newGroup(cgroupRoot, s.spec.Group, s.spec.Limits)
+	default:
+		return nil
+	}
+	if err == nil {
+		s.warnings = s.group.warnings()
+	}
+	return err
 }
 
 // launch starts the init process, which waits for its description.
@@ -102,7 +114,7 @@ func (s *Session) launch(self string, stderr io.Writer) error {
 		attr.Cloneflags |= syscall.CLONE_NEWNET
 	}
 	if s.spec.Untrusted {
-		mapUsers(attr)
+		s.mapUsers(attr)
 	}
 	s.cmd = &exec.Cmd{
 		Path: fdPath(controlFD + 1), Args: []string{Name}, Env: []string{}, Dir: "/",
@@ -129,11 +141,14 @@ func (s *Session) launch(self string, stderr io.Writer) error {
 
 // mapUsers gives the process a user namespace: its root is a user of this
 // machine that nobody else is.
-func mapUsers(attr *syscall.SysProcAttr) {
+func (s *Session) mapUsers(attr *syscall.SysProcAttr) {
 	const users, first, ranges = 1 << 16, 1 << 30, 1 << 14
-	base := first + rand.IntN(ranges)*users
+	s.users = first + rand.IntN(ranges)*users
+	if s.spec.Of != nil && s.spec.Of.users != 0 {
+		s.users = s.spec.Of.users
+	}
 	attr.Cloneflags |= syscall.CLONE_NEWUSER
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: users}}
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: s.users, Size: users}}
 	attr.GidMappings = attr.UidMappings
 	attr.GidMappingsEnableSetgroups = true
 	attr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
@@ -227,7 +242,7 @@ func (s *Session) describe() error {
 	defer closeAll(files)
 	return s.control.send(message{Plan: &plan{
 		Hostname: spec.Hostname, Masks: spec.Masks, Links: spec.Links, Trees: trees, Limits: spec.Limits,
-		Image: len(spec.Layers) > 0, ReadOnly: spec.ReadOnly, Untrusted: spec.Untrusted,
+		Image: len(spec.Layers) > 0, Dirs: spec.Dirs, ReadOnly: spec.ReadOnly, Untrusted: spec.Untrusted,
 	}}, files...)
 }
 
@@ -284,7 +299,7 @@ func (s *Session) Exec(ctx context.Context, c Command) (Exit, error) {
 		p.abandon()
 		return Exit{}, s.lost(err)
 	}
-	res, err := s.await(ctx, id, c.Grace, done)
+	res, err := s.await(ctx, id, c.Grace, c.Signals, done)
 	p.finish()
 	if err == nil && res.Error != "" {
 		return Exit{Code: 127}, fmt.Errorf("%s", res.Error)
@@ -296,7 +311,7 @@ func (s *Session) Exec(ctx context.Context, c Command) (Exit, error) {
 	return exit, err
 }
 
-func (s *Session) await(ctx context.Context, id int, grace time.Duration, done <-chan result) (result, error) {
+func (s *Session) await(ctx context.Context, id int, grace time.Duration, signals []syscall.Signal, done <-chan result) (result, error) {
 	select {
 	case res := <-done:
 		return res, nil
@@ -307,7 +322,10 @@ func (s *Session) await(ctx context.Context, id int, grace time.Duration, done <
 	if grace <= 0 {
 		grace = 2500 * time.Millisecond
 	}
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+	if len(signals) == 0 {
+		signals = []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}
+	}
+	for _, sig := range append(slices.Clone(signals), syscall.SIGKILL) {
 		_ = s.control.send(message{Kill: &signal{ID: id, Signal: int(sig)}})
 		select {
 		case res := <-done:

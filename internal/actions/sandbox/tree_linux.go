@@ -5,28 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// Kinds of trees, in the order in which init uses them.
-const (
-	treeLower  = "lower"  // a layer of the root
-	treeShown  = "shown"  // a mount of the host within its programs
-	treeDevice = "device" // a node of /dev
-	treeBind   = "bind"
-)
-
-// tree is a detached copy of a host mount. Its descriptor travels beside the
-// description, so that init needs no path of the host.
-type tree struct {
-	Kind     string `json:"kind"`
-	Target   string `json:"target,omitempty"` // inside
-	Dir      bool   `json:"dir,omitempty"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
-}
 
 var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
@@ -38,15 +22,26 @@ func openTrees(spec Spec, users *os.File) (trees []tree, files []*os.File, err e
 			closeAll(files)
 		}
 	}()
-	add := func(t tree, source string) error {
-		f, dir, err := openTree(source)
+	add := func(t tree, source string, of *Session) error {
+		var f *os.File
+		var dir bool
+		open := func() (err error) {
+			f, dir, err = openTree(source)
+			return err
+		}
+		var err error
+		if of == nil {
+			err = open()
+		} else {
+			err = of.inMounts(open)
+		}
 		if err != nil {
 			return fmt.Errorf("show %s in the sandbox: %w", source, err)
 		}
 		files, t.Dir = append(files, f), dir
 		trees = append(trees, t)
-		if users == nil || t.Kind == treeDevice {
-			return nil
+		if users == nil || t.Kind == treeDevice || of != nil {
+			return nil // of the same job: the owners are mapped already
 		}
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users.Fd())}
 		if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &attr); err != nil {
@@ -59,7 +54,7 @@ func openTrees(spec Spec, users *os.File) (trees []tree, files []*os.File, err e
 		lower = []string{"/"}
 	}
 	for _, l := range lower {
-		if err := add(tree{Kind: treeLower}, l); err != nil {
+		if err := add(tree{Kind: treeLower}, l, nil); err != nil {
 			return nil, files, err
 		}
 	}
@@ -69,18 +64,18 @@ func openTrees(spec Spec, users *os.File) (trees []tree, files []*os.File, err e
 			return nil, files, err
 		}
 		for _, m := range shown {
-			if err := add(tree{Kind: treeShown, Target: m, ReadOnly: true}, m); err != nil {
+			if err := add(tree{Kind: treeShown, Target: m, ReadOnly: true}, m, nil); err != nil {
 				return nil, files, err
 			}
 		}
 	}
 	for _, d := range devices {
-		if err := add(tree{Kind: treeDevice, Target: "/dev/" + d}, "/dev/"+d); err != nil {
+		if err := add(tree{Kind: treeDevice, Target: "/dev/" + d}, "/dev/"+d, nil); err != nil {
 			return nil, files, err
 		}
 	}
 	for _, b := range spec.Binds {
-		if err := add(tree{Kind: treeBind, Target: b.Target, ReadOnly: b.ReadOnly}, b.Source); err != nil {
+		if err := add(tree{Kind: treeBind, Target: b.Target, ReadOnly: b.ReadOnly}, b.Source, b.Of); err != nil {
 			return nil, files, err
 		}
 	}
@@ -97,6 +92,46 @@ func openTree(source string) (f *os.File, dir bool, err error) {
 		return nil, false, errors.Join(err, unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), source), st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// inMounts calls f on a thread that sees the files of the sandbox.
+func (s *Session) inMounts(f func() error) error {
+	return onThread(func() (bool, error) {
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", s.PID()))
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = ns.Close() }()
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return false, fmt.Errorf("leave the own folder: %w", err)
+		}
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+			return false, fmt.Errorf("enter the sandbox: %w", err)
+		}
+		return false, f()
+	})
+}
+
+// onThread calls f on a thread of its own, which ends with it unless f says
+// that it is clean.
+func onThread(f func() (clean bool, err error)) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread cannot end. It waits here, so that f gets another.
+			err := onThread(f)
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		clean, err := f()
+		if clean {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 func closeAll(files []*os.File) {

@@ -30,11 +30,29 @@ type plan struct {
 	Hostname  string   `json:"hostname"`
 	Masks     []string `json:"masks,omitempty"`
 	Links     []Link   `json:"links,omitempty"`
+	Dirs      []string `json:"dirs,omitempty"`
 	Trees     []tree   `json:"trees"`
 	Limits    Limits   `json:"limits"`
 	Image     bool     `json:"image,omitempty"` // the root is not the host's
 	ReadOnly  bool     `json:"readOnly,omitempty"`
 	Untrusted bool     `json:"untrusted,omitempty"`
+}
+
+// Kinds of trees, in the order in which init uses them.
+const (
+	treeLower  = "lower"  // a layer of the root
+	treeShown  = "shown"  // a mount of the host within its programs
+	treeDevice = "device" // a node of /dev
+	treeBind   = "bind"
+)
+
+// tree is a detached copy of a host mount. Its descriptor travels beside the
+// description, so that init needs no path of the host.
+type tree struct {
+	Kind     string `json:"kind"`
+	Target   string `json:"target,omitempty"` // inside
+	Dir      bool   `json:"dir,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
 type request struct {
