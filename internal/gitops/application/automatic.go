@@ -96,7 +96,12 @@ func (p *pass) tellFailure() {
 	}
 	auto, text := p.app.Spec.SyncPolicy.Automated, fmt.Sprintf("sync of %s failed: %s", short(last.commit), last.why)
 	if limit, _ := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures); limit >= 0 && last.failures > limit && !auto.SelfHeal {
-		text += fmt.Sprintf(". It failed %d times and is not tried again; push a fix, or sync by hand", last.failures)
+		text += fmt.Sprintf(". It failed %d times", last.failures)
+		if last.hook {
+			text += " and is not tried again, for a hook that ran failed; push a fix, or sync by hand"
+		} else {
+			text += fmt.Sprintf(" and is tried again every %s, in case the cluster is mended; push a fix, or sync by hand", healMax)
+		}
 	}
 	p.condition(v1alpha1.ConditionSyncError, text)
 }
@@ -104,7 +109,7 @@ func (p *pass) tellFailure() {
 const (
 	healBackoff = 2 * time.Second
 	healFactor  = 3
-	healMax     = 300 * time.Second
+	healMax     = 5 * time.Minute
 	healForget  = 10 * time.Minute // drift after this long counts from one again
 )
 
@@ -136,7 +141,7 @@ func (p *pass) due(auto *v1alpha1.Automated) (retries int64, heals int, wait tim
 		}
 		limit, pause := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures)
 		if limit >= 0 && last.failures > limit {
-			if !auto.SelfHeal {
+			if last.hook && !auto.SelfHeal {
 				return 0, 0, -1
 			}
 			pause = healMax

@@ -25,8 +25,14 @@ func lastAttempt(app *v1alpha1.Application, params string) attempt {
 	last := attempt{commit: commit, params: params, phase: s.Phase, at: s.FinishedAt.Time}
 	if s.Phase != v1alpha1.PhaseSucceeded {
 		last.failures, last.why = s.RetryCount+1, s.Message
+		last.hook = slices.ContainsFunc(s.SyncResult.Resources, hookFailed)
 	}
 	return last
+}
+
+// hookFailed reports whether a result is of a hook that ran and failed.
+func hookFailed(r *v1alpha1.ResourceResult) bool {
+	return r != nil && r.HookType != "" && r.Status != "SyncFailed" && (r.HookPhase == v1alpha1.PhaseFailed || r.HookPhase == v1alpha1.PhaseError)
 }
 
 const defaultHistory = 10

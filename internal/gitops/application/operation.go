@@ -302,11 +302,22 @@ func (p *pass) takeAnswers() {
 	}
 }
 
+func (op *operation) hookFailed() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	for _, r := range op.results {
+		if hookFailed(r.Record()) {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *pass) remember(op *operation) {
 	last := attempt{commit: op.revision, params: op.params, phase: v1alpha1.PhaseSucceeded, at: op.at, heals: p.st.last.heals}
 	if op.err != nil {
 		last.phase = v1alpha1.PhaseFailed
-		last.failures, last.why = op.retries+1, op.err.Error()
+		last.failures, last.why, last.hook = op.retries+1, op.err.Error(), op.hookFailed()
 	}
 	if p.st.last.commit != op.revision {
 		last.heals = 0

@@ -81,6 +81,7 @@ type attempt struct {
 	at             time.Time
 	told           bool   // that it is tried again
 	why            string // it failed
+	hook           bool   // a hook that ran failed: whatever it does is not done again
 }
 
 // readiness is what the journal says of the health at a commit.
