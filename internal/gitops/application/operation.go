@@ -35,6 +35,7 @@ type operation struct {
 	want     *rendered
 	sources  []*v1alpha1.ApplicationSource
 	wish     v1alpha1.Operation
+	asked    bool // by the operation field; else automated sync began it
 	retries  int64
 	started  time.Time
 	heals    string // the drift that it takes back
@@ -100,6 +101,7 @@ func (op *operation) counts() (written, pruned int) {
 // launch is what a sync is made of.
 type launch struct {
 	wish    v1alpha1.Operation
+	asked   bool // by the operation field
 	want    *rendered
 	plan    *plan.Plan
 	sources []*v1alpha1.ApplicationSource
@@ -120,7 +122,7 @@ func (p *pass) launch(ctx context.Context, l launch) {
 	run, cancel := context.WithCancelCause(p.life)
 	op := &operation{
 		revision: joinIDs(l.want.revisions), commit: l.want.revisions[min(l.main, len(l.want.revisions)-1)], params: p.st.params, serial: l.want.serial,
-		plan: whole(l.plan), want: l.want, sources: l.sources, wish: l.wish, started: p.Now(), retries: l.retries,
+		plan: whole(l.plan), want: l.want, sources: l.sources, wish: l.wish, asked: l.asked, started: p.Now(), retries: l.retries,
 		heals: l.heals, cancel: cancel, results: map[step]apply.Result{}, message: "syncing",
 	}
 	from := resumedFrom(p.resumes(l.wish.InitiatedBy.Automated, op.revision))
@@ -159,7 +161,7 @@ func (p *pass) launch(ctx context.Context, l launch) {
 		op.finish(apply.Run(run, writer, capture{cluster.Live, op}, req), p.Now(), "")
 		p.queue.Add(key)
 	})
-	if sync.Resources == nil && l.wish.InitiatedBy.Automated {
+	if !l.asked {
 		p.quiet = true // most syncs end within moments: the status is written once
 		p.queue.AddAfter(p.key, quietTime)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lockstep-gitops/lockstep/api/argoproj/v1alpha1"
@@ -20,18 +21,19 @@ func (p *pass) startOperation(ctx context.Context) {
 	st := p.st
 	wish := p.app.Operation
 	if op := st.op; op != nil {
-		p.takeOp = !op.wish.InitiatedBy.Automated // it is this one
+		another := wish != nil && !(op.asked && equality.Semantic.DeepEqual(*wish, op.wish))
+		p.takeOp = op.asked && !another // it is this one
 		newer := p.plan != nil && st.rendered != nil && st.rendered.serial != op.serial
 		switch {
 		case terminates(&p.app):
 			op.cancel(errTerminated)
 		case p.overrun(op) != "":
 			op.cancel(fmt.Errorf("%w: %s", errWindow, p.overrun(op)))
-		case op.wish.InitiatedBy.Automated && (wish != nil || newer):
+		case op.wish.InitiatedBy.Automated && another, !op.asked && newer:
 			op.cancel(errSuperseded) // its end brings the next pass
 		case !op.waiting() && p.Now().Sub(op.started) >= quietTime:
 			op.announce.Do(func() { p.announceApply(op) })
-		case wish == nil && op.wish.InitiatedBy.Automated && !op.waiting() && p.Now().Sub(op.started) < quietTime:
+		case wish == nil && !op.asked && !op.waiting() && p.Now().Sub(op.started) < quietTime:
 			p.quiet = true
 		}
 		return
@@ -52,10 +54,13 @@ func (p *pass) startOperation(ctx context.Context) {
 }
 
 // interrupted reports whether an earlier process was in the middle of a sync
-// that somebody asked for.
+// that it was asked for: by somebody, or by a rolling sync.
 func (p *pass) interrupted() bool {
 	s := p.app.Status.OperationState
-	return s != nil && p.st.state == nil && s.Phase == v1alpha1.PhaseRunning && !s.Operation.InitiatedBy.Automated && s.Operation.Sync != nil
+	if s == nil || p.st.state != nil || s.Phase != v1alpha1.PhaseRunning || s.Operation.Sync == nil {
+		return false
+	}
+	return !s.Operation.InitiatedBy.Automated || !automated(&p.app)
 }
 
 // startWished begins a sync that somebody asked for, or says why not.
@@ -74,7 +79,7 @@ func (p *pass) startWished(ctx context.Context, wish v1alpha1.Operation) {
 
 // wished finds out what a wish means.
 func (p *pass) wished(ctx context.Context, wish v1alpha1.Operation) (launch, error) {
-	l := launch{wish: wish, want: p.st.rendered, plan: p.plan, sources: p.sources, main: p.main}
+	l := launch{wish: wish, asked: true, want: p.st.rendered, plan: p.plan, sources: p.sources, main: p.main}
 	sync := wish.Sync
 	if sync == nil {
 		return l, fmt.Errorf("the operation is not a sync; nothing else is carried out")

@@ -68,6 +68,7 @@ func TestEngine(t *testing.T) {
 		{"objects of kubectl apply are taken over", takeOver},
 		{"restart", restart},
 		{"projects", projects},
+		{"a rolling sync", rolling},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			outer := w.T
