@@ -4,17 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
 // Headers by which a handler behind Deps.Fallback learns who asks.
@@ -27,18 +22,6 @@ const (
 const maxBody = 1 << 20
 
 const docsURL = "https://docs.github.com/rest"
-
-// apiError is an answer in GitHub's form.
-type apiError struct {
-	Status  int
-	Message string
-}
-
-func (e *apiError) Error() string { return e.Message }
-
-func fail(status int, format string, args ...any) error {
-	return &apiError{Status: status, Message: fmt.Sprintf(format, args...)}
-}
 
 type apiBaseKey struct{}
 
@@ -56,42 +39,46 @@ func apiBase(r *http.Request) string {
 	return base
 }
 
-// newAPI makes the handler of GitHub's REST and GraphQL API, rooted at "/".
+// endpoint returns what is to be sent as JSON, or an error. It returns nil and
+// nil when it has sent the answer itself.
+type endpoint func(http.ResponseWriter, *http.Request) (any, error)
+
+// routes collects the endpoints of the API.
+type routes struct {
+	f   *Forge
+	mux *http.ServeMux
+}
+
+// handle registers an endpoint. scope is the permission, or several with commas
+// of which one is enough, that a token with Scopes needs for it: to read for GET and HEAD, to
+// write for all else. [Forge.target] and [Forge.writable] enforce it, so each endpoint of
+// a repository calls one of them. "" asks for no more than a token.
+func (rt routes) handle(pattern, scope string, h endpoint) { rt.limited(pattern, scope, maxBody, h) }
+
+// limited is handle with a limit of its own for the request's body, in bytes.
+func (rt routes) limited(pattern, scope string, limit int64, h endpoint) {
+	rt.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(context.WithValue(r.Context(), scopeKey{}, scope))
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		answer, err := h(w, r)
+		rt.f.respond(w, r, answer, err)
+	})
+}
+
+// newAPI makes the handler of GitHub's REST and GraphQL API, rooted at "/". Each
+// noun registers its routes beside its endpoints.
 func (f *Forge) newAPI() http.Handler {
-	mux := http.NewServeMux()
-	// A handler returns what is to be sent as JSON, or an error.
-	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			answer, err := h(w, r)
-			f.respond(w, r, answer, err)
-		})
-	}
-	handle("/", f.unsupported)
-	handle("GET /{$}", f.apiRoot)
-	handle("GET /rate_limit", f.apiRateLimit)
-	handle("GET /meta", f.apiMeta)
-	handle("GET /user", f.apiUser)
-	handle("GET /users/{login}", f.apiAccount)
-	handle("GET /orgs/{login}", f.apiAccount)
-	handle("GET /user/repos", f.apiRepositories)
-	handle("GET /users/{login}/repos", f.apiRepositories)
-	handle("GET /orgs/{login}/repos", f.apiRepositories)
-	handle("POST /user/repos", f.apiCreateRepository)
-	handle("POST /orgs/{login}/repos", f.apiCreateRepository)
-	handle("GET /repos/{owner}/{repo}", f.apiRepository)
-	handle("DELETE /repos/{owner}/{repo}", f.apiDeleteRepository)
-	handle("GET /repos/{owner}/{repo}/branches", f.apiBranches)
-	handle("GET /repos/{owner}/{repo}/branches/{branch...}", f.apiBranch)
-	handle("GET /repos/{owner}/{repo}/git/ref/{ref...}", f.apiRef)
-	handle("GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", f.apiMatchingRefs)
-	handle("GET /repos/{owner}/{repo}/commits", f.apiCommits)
-	handle("GET /repos/{owner}/{repo}/commits/{ref...}", f.apiCommitOrStatus)
-	handle("GET /repos/{owner}/{repo}/contents/{path...}", f.apiContents)
-	handle("GET /repos/{owner}/{repo}/contents", f.apiContents)
-	handle("POST /repos/{owner}/{repo}/statuses/{sha}", f.apiCreateStatus)
-	handle("POST /graphql", f.apiGraphQL)
-	mux.HandleFunc("/repos/{owner}/{repo}/actions/{rest...}", f.apiActions)
-	return f.apiGate(mux)
+	rt := routes{f, http.NewServeMux()}
+	rt.handle("/", "", f.unsupported)
+	rt.handle("GET /{$}", "", f.apiRoot)
+	rt.handle("GET /rate_limit", "", f.apiRateLimit)
+	rt.handle("GET /meta", "", f.apiMeta)
+	rt.handle("POST /graphql", "", f.apiGraphQL)
+	f.repositoryRoutes(rt)
+	f.commitRoutes(rt)
+	f.contentsRoutes(rt)
+	f.fallbackRoutes(rt)
+	return f.apiGate(rt.mux)
 }
 
 // apiGate authenticates and sets the headers that GitHub's clients look at.
@@ -112,6 +99,10 @@ func (f *Forge) apiGate(next http.Handler) http.Handler {
 		if r.URL.Path == "" {
 			r.URL.Path = "/"
 		}
+		if err := selectVersion(r, h); err != nil {
+			f.respond(w, r, nil, err)
+			return
+		}
 		id, err := f.authenticate(r)
 		if errors.Is(err, errBadToken) {
 			err = fail(http.StatusUnauthorized, "Bad credentials")
@@ -123,7 +114,6 @@ func (f *Forge) apiGate(next http.Handler) http.Handler {
 		if !id.Anonymous() {
 			h.Set("X-OAuth-Scopes", scopes(id))
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, withIdentity(r, id))
 	})
 }
@@ -138,154 +128,107 @@ func scopes(id Identity) string {
 	return ""
 }
 
-// respond sends an answer or an error in GitHub's form. An answer of nil without
-// an error was sent by the handler itself.
-func (f *Forge) respond(w http.ResponseWriter, r *http.Request, answer any, err error) {
-	if err == nil {
-		if answer != nil {
-			writeJSON(w, http.StatusOK, answer)
-		}
-		return
-	}
-	var known *apiError
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &known):
-	case errors.Is(err, ErrNotFound):
-		known = &apiError{http.StatusNotFound, "Not Found"}
-	case errors.As(err, &tooLong):
-		known = &apiError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", maxBody)}
-	default:
-		if r.Context().Err() == nil {
-			f.log.Error("API request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-		}
-		known = &apiError{http.StatusInternalServerError, "lockstep: this failed inside; its log says why"}
-	}
-	writeJSON(w, known.Status, map[string]any{
-		"message": known.Message, "documentation_url": docsURL, "status": strconv.Itoa(known.Status),
-	})
-}
+var apiVersion = regexp.MustCompile(`^20[0-9]{2}-[0-9]{2}-[0-9]{2}$`)
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
-}
-
-// readJSON decodes the request's body into v. Unknown fields are GitHub's.
-func readJSON(r *http.Request, v any) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fmt.Errorf("read request: %w", err)
+// selectVersion answers the client's choice of an API version. All dates are served
+// alike.
+func selectVersion(r *http.Request, h http.Header) error {
+	version := r.Header.Get("X-GitHub-Api-Version")
+	if version == "" {
+		version = "2022-11-28"
 	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fail(http.StatusBadRequest, "Problems parsing JSON: %s", err)
+	if !apiVersion.MatchString(version) {
+		return fail(http.StatusBadRequest, "%.40q is not a supported API version: send a date like 2022-11-28", version)
 	}
+	h.Set("X-GitHub-Api-Version-Selected", version)
 	return nil
 }
 
-func (f *Forge) unsupported(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return nil, fail(http.StatusNotFound, "Not Found: Lockstep's forge doesn't support %s %s", r.Method, r.URL.Path)
-}
-
-// target is the repository of the request, if its identity may see it.
+// target is the repository of the request, if its identity may see it and has
+// the route's scope.
 func (f *Forge) target(r *http.Request) (*repository, error) {
 	repo, err := f.find(r.Context(), r.PathValue("owner")+"/"+r.PathValue("repo"))
 	if err != nil {
 		return nil, err
 	}
-	if !IdentityFrom(r.Context()).mayRead(repo) {
+	id := IdentityFrom(r.Context())
+	if !id.mayRead(repo) {
 		return nil, ErrNotFound
+	}
+	if repo.private && !id.allows(scopeOf(r), "read") {
+		return nil, errScope
 	}
 	return repo, nil
 }
 
 // writable is target for a request that changes something.
 func (f *Forge) writable(r *http.Request) (*repository, error) {
-	repo, err := f.target(r)
+	repo, err := f.find(r.Context(), r.PathValue("owner")+"/"+r.PathValue("repo"))
 	if err != nil {
 		return nil, err
 	}
 	id := IdentityFrom(r.Context())
+	if !id.mayRead(repo) {
+		return nil, ErrNotFound
+	}
 	if id.Anonymous() {
 		return nil, errNoToken
 	}
-	if !id.mayWrite(repo.key) {
+	if !id.mayChange(repo.key, scopeOf(r)) {
+		if id.Scopes != nil {
+			return nil, errScope
+		}
 		return nil, fail(http.StatusForbidden, "Resource not accessible by this token: it may not write to %s", repo.full())
+	}
+	if repo.settings.Archived && scopeOf(r) != scopeAdmin {
+		return nil, fail(http.StatusForbidden, "Repository was archived so is read-only.")
 	}
 	return repo, nil
 }
 
-var errNoToken error = &apiError{http.StatusUnauthorized, "Requires authentication: `lockstep env` prints a token"}
+// administered is target for what only those may see who administer the
+// repository.
+func (f *Forge) administered(r *http.Request) (*repository, error) { return f.writable(r) }
 
-// revisionError turns a missing commit into GitHub's answer.
-func revisionError(err error, rev string) error {
-	if errors.Is(err, git.ErrNotFound) {
-		return fail(http.StatusUnprocessableEntity, "No commit found for SHA: %s", rev)
+var (
+	errNoToken error = &apiError{Status: http.StatusUnauthorized, Message: "Requires authentication: `lockstep env` prints a token"}
+	errScope   error = &apiError{Status: http.StatusForbidden, Message: "Resource not accessible by integration"}
+)
+
+// fallbackRoutes hands on what belongs to the engine of the workflows.
+func (f *Forge) fallbackRoutes(rt routes) {
+	for _, name := range []string{"actions", "environments"} {
+		rt.limited("/repos/{owner}/{repo}/"+name, scopeActions, maxForwarded, f.apiForward)
+		rt.limited("/repos/{owner}/{repo}/"+name+"/{rest...}", scopeActions, maxForwarded, f.apiForward)
 	}
-	return err
 }
 
-// apiActions hands a request on to the engine of the workflows.
-func (f *Forge) apiActions(w http.ResponseWriter, r *http.Request) {
+// maxForwarded bounds the body of a request that is handed on, in bytes.
+const maxForwarded = 16 << 20
+
+// apiForward hands a request on to the engine of the workflows, with the name
+// of the repository as it is written here.
+func (f *Forge) apiForward(w http.ResponseWriter, r *http.Request) (any, error) {
 	repo, err := f.target(r)
-	if err == nil && f.deps.Fallback == nil {
-		_, err = f.unsupported(w, r)
-	}
 	if err != nil {
-		f.respond(w, r, nil, err)
-		return
+		return nil, err
+	}
+	if f.deps.Fallback == nil {
+		return f.unsupported(w, r)
 	}
 	id := IdentityFrom(r.Context())
+	if !id.Anonymous() && !id.allows(scopeActions, "read") {
+		return nil, errScope
+	}
 	r = r.Clone(r.Context())
 	r.Header.Set(HeaderActor, id.Actor)
-	r.Header.Set(HeaderWrite, strconv.FormatBool(id.mayWrite(repo.key)))
-	r.URL.Path, r.URL.RawPath = "/repos/"+repo.full()+"/actions/"+r.PathValue("rest"), ""
+	r.Header.Set(HeaderWrite, strconv.FormatBool(id.mayChange(repo.key, scopeActions)))
+	prefix := "/repos/" + r.PathValue("owner") + "/" + r.PathValue("repo")
+	own := "/repos/" + repo.full()
+	if r.URL.RawPath != "" {
+		r.URL.RawPath = own + strings.TrimPrefix(r.URL.RawPath, prefix)
+	}
+	r.URL.Path = own + strings.TrimPrefix(r.URL.Path, prefix)
 	f.deps.Fallback.ServeHTTP(w, r)
-}
-
-// page is the part of a list that a request asks for.
-type page struct{ number, size int }
-
-func pageOf(r *http.Request) page {
-	q := r.URL.Query()
-	p := page{number: 1, size: 30}
-	if n, err := strconv.Atoi(q.Get("page")); err == nil && n > 0 {
-		p.number = min(n, 1_000_000)
-	}
-	if n, err := strconv.Atoi(q.Get("per_page")); err == nil && n > 0 {
-		p.size = min(n, 100)
-	}
-	return p
-}
-
-func (p page) skip() int { return (p.number - 1) * p.size }
-
-// link tells the client where the next and the previous page are.
-func (p page) link(w http.ResponseWriter, r *http.Request, more bool) {
-	at := func(number int, rel string) string {
-		q := r.URL.Query()
-		q.Set("page", strconv.Itoa(number))
-		u := url.URL{Path: r.URL.Path, RawQuery: q.Encode()}
-		return fmt.Sprintf("<%s%s>; rel=%q", apiBase(r), u.String(), rel)
-	}
-	var links []string
-	if p.number > 1 {
-		links = append(links, at(p.number-1, "prev"), at(1, "first"))
-	}
-	if more {
-		links = append(links, at(p.number+1, "next"))
-	}
-	if len(links) > 0 {
-		w.Header().Set("Link", strings.Join(links, ", "))
-	}
-}
-
-// cutPage is the part of all that the request asks for.
-func cutPage[T any](w http.ResponseWriter, r *http.Request, all []T) []T {
-	p := pageOf(r)
-	from := min(p.skip(), len(all))
-	to := min(from+p.size, len(all))
-	p.link(w, r, to < len(all))
-	return append([]T{}, all[from:to]...) // never null
+	return nil, nil
 }

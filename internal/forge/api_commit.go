@@ -14,6 +14,16 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
+func (f *Forge) commitRoutes(rt routes) {
+	rt.handle("GET /repos/{owner}/{repo}/branches", scopeContents, f.apiBranches)
+	rt.handle("GET /repos/{owner}/{repo}/branches/{branch...}", scopeContents, f.apiBranch)
+	rt.handle("GET /repos/{owner}/{repo}/git/ref/{ref...}", scopeContents, f.apiRef)
+	rt.handle("GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", scopeContents, f.apiMatchingRefs)
+	rt.handle("GET /repos/{owner}/{repo}/commits", scopeContents, f.apiCommits)
+	rt.handle("GET /repos/{owner}/{repo}/commits/{ref...}", scopeContents, f.apiCommitOrStatus)
+	rt.handle("POST /repos/{owner}/{repo}/statuses/{sha}", scopeStatuses, f.apiCreateStatus)
+}
+
 type objectJSON struct {
 	Type string `json:"type,omitempty"`
 	SHA  string `json:"sha"`

@@ -15,6 +15,11 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
+func (f *Forge) contentsRoutes(rt routes) {
+	rt.handle("GET /repos/{owner}/{repo}/contents/{path...}", scopeContents, f.apiContents)
+	rt.handle("GET /repos/{owner}/{repo}/contents", scopeContents, f.apiContents)
+}
+
 type contentJSON struct {
 	Type        string  `json:"type"` // file, dir, symlink, submodule
 	Encoding    string  `json:"encoding,omitempty"`

@@ -10,6 +10,22 @@ import (
 	"time"
 )
 
+func (f *Forge) repositoryRoutes(rt routes) {
+	rt.handle("GET /user", "", f.apiUser)
+	rt.handle("GET /users/{login}", "", f.apiAccount)
+	rt.handle("GET /orgs/{login}", "", f.apiAccount)
+	rt.handle("GET /user/repos", "", f.apiRepositories)
+	rt.handle("GET /users/{login}/repos", "", f.apiRepositories)
+	rt.handle("GET /orgs/{login}/repos", "", f.apiRepositories)
+	rt.handle("POST /user/repos", scopeAdmin, f.apiCreateRepository)
+	rt.handle("POST /orgs/{login}/repos", scopeAdmin, f.apiCreateRepository)
+	rt.handle("GET /repos/{owner}/{repo}", "", f.apiRepository)
+	rt.handle("PATCH /repos/{owner}/{repo}", scopeAdmin, f.apiChangeRepository)
+	rt.handle("DELETE /repos/{owner}/{repo}", scopeAdmin, f.apiDeleteRepository)
+	rt.handle("GET /repos/{owner}/{repo}/topics", "", f.apiTopics)
+	rt.handle("PUT /repos/{owner}/{repo}/topics", scopeAdmin, f.apiReplaceTopics)
+}
+
 type accountJSON struct {
 	Login     string `json:"login"`
 	ID        int64  `json:"id"`
@@ -61,32 +77,65 @@ type permissionsJSON struct {
 }
 
 type repositoryJSON struct {
-	ID            int64           `json:"id"`
-	NodeID        string          `json:"node_id"`
-	Name          string          `json:"name"`
-	FullName      string          `json:"full_name"`
-	Owner         accountJSON     `json:"owner"`
-	Private       bool            `json:"private"`
-	Visibility    string          `json:"visibility"`
-	Description   *string         `json:"description"`
-	Fork          bool            `json:"fork"`
-	Archived      bool            `json:"archived"`
-	Disabled      bool            `json:"disabled"`
-	HasIssues     bool            `json:"has_issues"`
-	HasWiki       bool            `json:"has_wiki"`
-	HasProjects   bool            `json:"has_projects"`
-	URL           string          `json:"url"`
-	HTMLURL       string          `json:"html_url"`
-	CloneURL      string          `json:"clone_url"`
-	StatusesURL   string          `json:"statuses_url"`
-	ContentsURL   string          `json:"contents_url"`
-	CommitsURL    string          `json:"commits_url"`
-	BranchesURL   string          `json:"branches_url"`
-	DefaultBranch string          `json:"default_branch"`
-	CreatedAt     time.Time       `json:"created_at"`
-	UpdatedAt     time.Time       `json:"updated_at"`
-	PushedAt      *time.Time      `json:"pushed_at"`
-	Permissions   permissionsJSON `json:"permissions"`
+	ID            int64       `json:"id"`
+	NodeID        string      `json:"node_id"`
+	Name          string      `json:"name"`
+	FullName      string      `json:"full_name"`
+	Owner         accountJSON `json:"owner"`
+	Private       bool        `json:"private"`
+	Visibility    string      `json:"visibility"`
+	Description   *string     `json:"description"`
+	Fork          bool        `json:"fork"`
+	Archived      bool        `json:"archived"`
+	Disabled      bool        `json:"disabled"`
+	HasIssues     bool        `json:"has_issues"`
+	HasWiki       bool        `json:"has_wiki"`
+	HasProjects   bool        `json:"has_projects"`
+	URL           string      `json:"url"`
+	HTMLURL       string      `json:"html_url"`
+	CloneURL      string      `json:"clone_url"`
+	StatusesURL   string      `json:"statuses_url"`
+	ContentsURL   string      `json:"contents_url"`
+	CommitsURL    string      `json:"commits_url"`
+	BranchesURL   string      `json:"branches_url"`
+	DefaultBranch string      `json:"default_branch"`
+	Homepage      string      `json:"homepage"`
+	Topics        []string    `json:"topics"`
+	Size          int64       `json:"size"`
+	Language      *string     `json:"language"`
+	License       *struct{}   `json:"license"` // licenses are not looked for
+	IsTemplate    bool        `json:"is_template"`
+	OpenIssues    int         `json:"open_issues_count"`
+	Forks         int         `json:"forks_count"`
+
+	AllowMergeCommit    bool `json:"allow_merge_commit"`
+	AllowSquashMerge    bool `json:"allow_squash_merge"`
+	AllowRebaseMerge    bool `json:"allow_rebase_merge"`
+	AllowAutoMerge      bool `json:"allow_auto_merge"`
+	AllowUpdateBranch   bool `json:"allow_update_branch"`
+	AllowForking        bool `json:"allow_forking"`
+	DeleteBranchOnMerge bool `json:"delete_branch_on_merge"`
+
+	HooksURL       string `json:"hooks_url"`
+	GitURL         string `json:"git_url"`
+	SSHURL         string `json:"ssh_url"` // there is no SSH server: the URL is the same as CloneURL
+	ArchiveURL     string `json:"archive_url"`
+	CompareURL     string `json:"compare_url"`
+	ReleasesURL    string `json:"releases_url"`
+	DeploymentsURL string `json:"deployments_url"`
+	PullsURL       string `json:"pulls_url"`
+	IssuesURL      string `json:"issues_url"`
+	TagsURL        string `json:"tags_url"`
+	TreesURL       string `json:"trees_url"`
+	BlobsURL       string `json:"blobs_url"`
+
+	Parent      *repositoryJSON `json:"parent,omitempty"`
+	Source      *repositoryJSON `json:"source,omitempty"`
+	Security    any             `json:"security_and_analysis,omitempty"`
+	CreatedAt   time.Time       `json:"created_at"`
+	UpdatedAt   time.Time       `json:"updated_at"`
+	PushedAt    *time.Time      `json:"pushed_at"`
+	Permissions permissionsJSON `json:"permissions"`
 }
 
 func (f *Forge) repositoryJSON(r *http.Request, repo *repository) (repositoryJSON, error) {
@@ -96,6 +145,7 @@ func (f *Forge) repositoryJSON(r *http.Request, repo *repository) (repositoryJSO
 	}
 	base := apiBase(r) + "/repos/" + repo.full()
 	write := IdentityFrom(r.Context()).mayWrite(repo.key)
+	admin := IdentityFrom(r.Context()).mayAdminister(repo.key)
 	j := repositoryJSON{
 		ID: repo.id, NodeID: nodeID("Repository", repo.full()), Name: repo.name, FullName: repo.full(),
 		Owner: f.account(apiBase(r), repo.owner), Private: repo.private, Visibility: visibility(repo),
@@ -103,8 +153,9 @@ func (f *Forge) repositoryJSON(r *http.Request, repo *repository) (repositoryJSO
 		StatusesURL: base + "/statuses/{sha}", ContentsURL: base + "/contents/{+path}",
 		CommitsURL: base + "/commits{/sha}", BranchesURL: base + "/branches{/branch}",
 		DefaultBranch: head, CreatedAt: repo.created.Truncate(time.Second), UpdatedAt: repo.created.Truncate(time.Second),
-		Permissions: permissionsJSON{Admin: write, Maintain: write, Push: write, Triage: write, Pull: true},
+		Permissions: permissionsJSON{Admin: admin, Maintain: admin, Push: write, Triage: write, Pull: true},
 	}
+	f.describeSettings(&j, repo, base)
 	if repo.description != "" {
 		j.Description = &repo.description
 	}
@@ -245,7 +296,20 @@ func (f *Forge) apiRepository(_ http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return f.repositoryJSON(r, repo)
+	j, err := f.repositoryJSON(r, repo)
+	if err != nil || repo.parent == 0 {
+		return j, err
+	}
+	parent, err := f.findID(r.Context(), repo.parent)
+	if errors.Is(err, ErrNotFound) || err == nil && !IdentityFrom(r.Context()).mayRead(parent) {
+		return j, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	of, err := f.repositoryJSON(r, parent)
+	j.Parent, j.Source = &of, &of
+	return j, err
 }
 
 func (f *Forge) apiDeleteRepository(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -116,13 +116,14 @@ type Deps struct {
 
 // Forge is the Git host. It is safe for concurrent use.
 type Forge struct {
-	cfg   Config
-	deps  Deps
-	log   *slog.Logger
-	db    *sql.DB
-	ready chan struct{} // closed when every repository is reconciled
-	procs chan struct{} // one place per running git process
-	api   http.Handler
+	cfg    Config
+	deps   Deps
+	log    *slog.Logger
+	db     *sql.DB
+	ready  chan struct{} // closed when every repository is reconciled
+	procs  chan struct{} // one place per running git process
+	api    http.Handler
+	events feed
 
 	base   context.Context // ends when git processes must end
 	cancel context.CancelFunc

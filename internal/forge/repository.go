@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,8 @@ type repository struct {
 	private     bool
 	created     time.Time
 	pushed      time.Time // last push, zero when none
+	parent      int64     // id of the repository that it is a fork of, 0 for none
+	settings    settings
 
 	git     *git.Repository
 	pushing chan struct{} // holds one token while a push moves refs
@@ -81,13 +84,17 @@ func (f *Forge) dir(key string) string {
 	return filepath.Join(f.cfg.Dir, "repositories", filepath.FromSlash(key)+".git")
 }
 
-const repositoryColumns = `id, key, owner, name, description, private, created, pushed`
+const repositoryColumns = `id, key, owner, name, description, private, created, pushed, parent, settings`
 
 func scanRepository(row interface{ Scan(...any) error }) (*repository, error) {
-	r := &repository{}
+	r := &repository{settings: defaultSettings()}
 	var created, pushed int64
-	if err := row.Scan(&r.id, &r.key, &r.owner, &r.name, &r.description, &r.private, &created, &pushed); err != nil {
+	var text string
+	if err := row.Scan(&r.id, &r.key, &r.owner, &r.name, &r.description, &r.private, &created, &pushed, &r.parent, &text); err != nil {
 		return nil, err
+	}
+	if err := json.Unmarshal([]byte(text), &r.settings); err != nil {
+		return nil, fmt.Errorf("settings of %s: %w", r.key, err)
 	}
 	r.created = time.UnixMicro(created).UTC()
 	if pushed > 0 {
@@ -250,17 +257,36 @@ func (f *Forge) finishDeletion(ctx context.Context, key string) error {
 		return err
 	}
 	return f.transact(ctx, func(tx *sql.Tx) error {
-		for _, statement := range []string{
+		statements := []string{
 			`delete from push_ref where push in (select id from push where repo = ?)`,
-			`delete from push where repo = ?`, `delete from ref where repo = ?`, `delete from status where repo = ?`,
-			`delete from repository where key = ?`,
-		} {
+			`delete from token where kind = '` + kindDeploy + `' and repo = ?`,
+		}
+		tables, err := tablesOfRepository(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			statements = append(statements, `delete from "`+table+`" where repo = ?`)
+		}
+		for _, statement := range append(statements, `delete from repository where key = ?`) {
 			if _, err := tx.ExecContext(ctx, statement, key); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// tablesOfRepository are the tables whose column repo holds the key of a
+// repository, but for tokens and events: a token may be older than its repository, and an
+// event tells of the past.
+func tablesOfRepository(ctx context.Context, tx *sql.Tx) ([]string, error) {
+	rows, err := tx.QueryContext(ctx, `select m.name from sqlite_master m join pragma_table_info(m.name) c
+		where m.type = 'table' and c.name = 'repo' and m.name not in ('token', 'event') order by m.name`)
+	if err != nil {
+		return nil, err
+	}
+	return scanStrings(rows)
 }
 
 // Repository returns the handle of "owner/name", shared by all callers, or

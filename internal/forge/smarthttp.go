@@ -114,7 +114,15 @@ func (f *Forge) serveGit(w http.ResponseWriter, r *http.Request) {
 			f.askForToken(w, "lockstep: pushing needs a token: run `eval \"$(lockstep env)\"`, which tells git where to get it.")
 			return
 		}
-		http.Error(w, "lockstep: this token may not push to "+route.full, http.StatusForbidden)
+		text := "lockstep: this token may not push to " + route.full
+		if id.Scopes != nil {
+			text += ": Resource not accessible by integration (the job needs `permissions: contents: write`)"
+		}
+		http.Error(w, text, http.StatusForbidden)
+		return
+	}
+	if repo != nil && !id.mayFetch(repo) {
+		http.Error(w, "lockstep: Resource not accessible by integration: the token of "+repo.full()+" lacks `contents: read`", http.StatusForbidden)
 		return
 	}
 	switch route.action {

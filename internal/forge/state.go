@@ -51,10 +51,38 @@ func openState(ctx context.Context, path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("forge: open state %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(8)
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if _, err := db.ExecContext(ctx, schema+eventSchema); err != nil {
 		return nil, errors.Join(fmt.Errorf("forge: open state %s: %w", path, err), db.Close())
 	}
+	if err := migrate(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("forge: bring state %s up to date: %w", path, err), db.Close())
+	}
 	return db, nil
+}
+
+// migrate adds the columns that databases of earlier versions lack.
+func migrate(ctx context.Context, db *sql.DB) error {
+	for _, c := range []struct{ table, column, definition string }{
+		{"repository", "settings", "text not null default '{}'"}, // JSON of settings
+		{"repository", "parent", "integer not null default 0"},   // id of the repository that it is a fork of
+		{"token", "scopes", "text not null default ''"},          // JSON object; "" is all
+		{"token", "id", "integer not null default 0"},            // 0: a token that is not listed
+		{"token", "kind", "text not null default ''"},            // "", "personal" or "deploy"
+		{"token", "title", "text not null default ''"},
+		{"token", "created", "integer not null default 0"},
+	} {
+		var n int
+		if err := db.QueryRowContext(ctx, `select count(*) from pragma_table_info(?) where name = ?`, c.table, c.column).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		if _, err := db.ExecContext(ctx, "alter table "+c.table+" add column "+c.column+" "+c.definition); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // transact runs fn in one transaction.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,10 @@ type TokenSpec struct {
 	Actor   string    // who its pushes are said to be by; default User
 	Cause   string    // commit whose workflow run it belongs to, put into its push events
 	Expires time.Time // zero: never
+	// Scopes are GitHub's permissions, "contents" to "read" or "write". With
+	// nil everything is allowed that Repo and Write allow; otherwise Write is not looked at
+	// and what is not named is not allowed. What is public can be read all the same.
+	Scopes map[string]string
 }
 
 // Identity is who makes a request. The zero Identity is anonymous.
@@ -35,23 +40,82 @@ type Identity struct {
 	Repo  string // lower-case "owner/name" that the token is for; "" is every repository
 	Write bool
 	Cause string // commit, as in TokenSpec
+	// Scopes are as in TokenSpec: nil means all.
+	Scopes map[string]string
+	// Deploy says that the token is a deploy key: it is for Git alone.
+	Deploy bool
 }
 
 // Anonymous reports whether no token was given.
 func (id Identity) Anonymous() bool { return id.User == "" }
+
+// Scopes that routes ask for, as in the permissions of a workflow. "administration"
+// is not to be had there.
+const (
+	scopeContents    = "contents"
+	scopePulls       = "pull-requests"
+	scopeIssues      = "issues"
+	scopeStatuses    = "statuses"
+	scopeChecks      = "checks"
+	scopeDeployments = "deployments"
+	scopeActions     = "actions"
+	scopeAdmin       = "administration"
+)
+
+type scopeKey struct{}
+
+// scopeOf is what the route of the request asks for.
+func scopeOf(r *http.Request) string {
+	scope, _ := r.Context().Value(scopeKey{}).(string)
+	return scope
+}
+
+// allows reports whether the identity's scopes have one of those in scope,
+// which are separated by commas, at the level "read" or "write". "" is allowed to all.
+func (id Identity) allows(scope, level string) bool {
+	if scope == "" {
+		return true
+	}
+	if id.Deploy {
+		return scope == scopeContents
+	}
+	if id.Scopes == nil {
+		return true
+	}
+	for one := range strings.SplitSeq(scope, ",") {
+		if has := id.Scopes[one]; has == "write" || has == level {
+			return true
+		}
+	}
+	return false
+}
 
 // mayRead reports whether the identity may see a repository.
 func (id Identity) mayRead(r *repository) bool {
 	return !r.private || !id.Anonymous() && (id.Repo == "" || id.Repo == r.key)
 }
 
-// mayWrite reports whether the identity may change the repository with the key.
-func (id Identity) mayWrite(key string) bool {
-	return id.Write && (id.Repo == "" || id.Repo == key)
+// mayFetch reports whether the identity may read the content of a repository it may see.
+func (id Identity) mayFetch(r *repository) bool {
+	return !r.private || id.allows(scopeContents, "read")
+}
+
+// mayWrite reports whether the identity may push to the repository with the key.
+func (id Identity) mayWrite(key string) bool { return id.mayChange(key, scopeContents) }
+
+// mayChange reports whether the identity may change what the scope is about in
+// the repository with the key. Without a scope any right to write will do.
+func (id Identity) mayChange(key, scope string) bool {
+	return id.Write && (id.Repo == "" || id.Repo == key) && id.allows(scope, "write")
 }
 
 // mayCreate reports whether the identity may make repositories.
-func (id Identity) mayCreate() bool { return id.Write && id.Repo == "" }
+func (id Identity) mayCreate() bool {
+	return id.Write && id.Repo == "" && id.allows(scopeAdmin, "write")
+}
+
+// mayAdminister reports whether branch protection need not hold for the identity.
+func (id Identity) mayAdminister(key string) bool { return id.mayChange(key, scopeAdmin) }
 
 type identityKey struct{}
 
@@ -88,7 +152,7 @@ func (f *Forge) IssueToken(ctx context.Context, spec TokenSpec) (token string, r
 		return "", nil, fmt.Errorf("issue token for %s: it would have expired at %s already", spec.User, spec.Expires)
 	}
 	token, hash := newToken()
-	if err := f.storeToken(ctx, hash, spec); err != nil {
+	if err := f.storeToken(ctx, hash, spec, listed{}); err != nil {
 		return "", nil, err
 	}
 	revoke = func(ctx context.Context) error {
@@ -100,7 +164,13 @@ func (f *Forge) IssueToken(ctx context.Context, spec TokenSpec) (token string, r
 	return token, revoke, nil
 }
 
-func (f *Forge) storeToken(ctx context.Context, hash []byte, spec TokenSpec) error {
+// listed is what a token that people see in a list has beside its TokenSpec.
+type listed struct {
+	id          int64
+	kind, title string
+}
+
+func (f *Forge) storeToken(ctx context.Context, hash []byte, spec TokenSpec, as listed) error {
 	if spec.User == "" {
 		return errors.New("issue token: User is empty")
 	}
@@ -112,22 +182,45 @@ func (f *Forge) storeToken(ctx context.Context, hash []byte, spec TokenSpec) err
 	if spec.Actor == "" {
 		spec.Actor = spec.User
 	}
+	scopes, write, err := encodeScopes(spec)
+	if err != nil {
+		return fmt.Errorf("issue token for %s: %w", spec.User, err)
+	}
 	var expires int64
 	if !spec.Expires.IsZero() {
 		expires = spec.Expires.UnixMicro()
 	}
-	err := f.transact(ctx, func(tx *sql.Tx) error {
+	err = f.transact(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `delete from token where expires != 0 and expires <= ?`, f.deps.Now().UnixMicro()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `insert or replace into token (hash, user, repo, write, actor, cause, expires) values (?,?,?,?,?,?,?)`,
-			hash, spec.User, strings.ToLower(spec.Repo), spec.Write, spec.Actor, spec.Cause, expires)
+		_, err := tx.ExecContext(ctx, `insert or replace into token (hash, user, repo, write, actor, cause, expires, scopes, id, kind, title, created) values (?,?,?,?,?,?,?,?,?,?,?,?)`,
+			hash, spec.User, strings.ToLower(spec.Repo), write, spec.Actor, spec.Cause, expires, scopes, as.id, as.kind, as.title, f.deps.Now().UnixMicro())
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("issue token for %s: %w", spec.User, err)
 	}
 	return nil
+}
+
+// encodeScopes is the stored form of a token's scopes, and whether it may write
+// anything.
+func encodeScopes(spec TokenSpec) (scopes string, write bool, err error) {
+	if spec.Scopes == nil {
+		return "", spec.Write, nil
+	}
+	for name, level := range spec.Scopes {
+		switch level {
+		case "read", "none":
+		case "write":
+			write = true
+		default:
+			return "", false, fmt.Errorf("scope %s: %q is not read, write or none", name, level)
+		}
+	}
+	data, err := json.Marshal(spec.Scopes)
+	return string(data), write, err
 }
 
 // OwnerToken returns the token of the person whose machine this is: all
@@ -149,7 +242,7 @@ func (f *Forge) OwnerToken(ctx context.Context) (string, error) {
 	if _, err := f.identify(ctx, token); err == nil {
 		return token, nil
 	}
-	return token, f.storeToken(ctx, hashToken(token), TokenSpec{User: f.cfg.User, Write: true})
+	return token, f.storeToken(ctx, hashToken(token), TokenSpec{User: f.cfg.User, Write: true}, listed{})
 }
 
 var errBadToken = errors.New("the token isn't known here")
@@ -158,13 +251,20 @@ var errBadToken = errors.New("the token isn't known here")
 func (f *Forge) identify(ctx context.Context, token string) (Identity, error) {
 	var id Identity
 	var expires int64
-	err := f.db.QueryRowContext(ctx, `select user, actor, repo, write, cause, expires from token where hash = ?`, hashToken(token)).
-		Scan(&id.User, &id.Actor, &id.Repo, &id.Write, &id.Cause, &expires)
+	var scopes, kind string
+	err := f.db.QueryRowContext(ctx, `select user, actor, repo, write, cause, expires, scopes, kind from token where hash = ?`, hashToken(token)).
+		Scan(&id.User, &id.Actor, &id.Repo, &id.Write, &id.Cause, &expires, &scopes, &kind)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && expires != 0 && expires <= f.deps.Now().UnixMicro() {
 		return Identity{}, errBadToken
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("forge state: %w", err)
+	}
+	id.Deploy = kind == kindDeploy
+	if scopes != "" {
+		if err := json.Unmarshal([]byte(scopes), &id.Scopes); err != nil {
+			return Identity{}, fmt.Errorf("forge state: scopes of a token: %w", err)
+		}
 	}
 	return id, nil
 }

@@ -44,6 +44,11 @@ type Job struct {
 	GoCandidates  []string
 	Builder       Builder           // nil: images cannot be built
 	RegistryProbe http.RoundTripper // nil: logins are not checked
+	// HTTP reaches what the job's own programs reach: the forge, the runner's
+	// services, Azure. Nil means RegistryProbe.
+	HTTP  http.RoundTripper
+	Store Store // nil: there are no artifacts and caches
+	Scans Scans // nil: findings are only shown
 
 	// Archive writes the tree of a commit as a tar stream.
 	Archive func(ctx context.Context, commit string, w io.Writer) error

@@ -77,7 +77,9 @@ func TestCheckoutPlan(t *testing.T) {
 		{nil, "refs/tags/v1", "+" + sha + ":refs/tags/v1 | refs/tags/v1"},
 		{map[string]string{"ref": other}, "refs/heads/main", other + " | --detach " + other},
 		{map[string]string{"ref": "refs/heads/dev"}, "refs/heads/main", "+refs/heads/dev:refs/remotes/origin/dev | -B dev refs/remotes/origin/dev"},
-		{map[string]string{"ref": "dev"}, "refs/heads/main", "+refs/heads/dev*:refs/remotes/origin/dev* +refs/tags/dev*:refs/tags/dev* | dev"},
+		{map[string]string{"ref": "dev"}, "refs/heads/main", "+refs/heads/dev*:refs/remotes/origin/dev* +refs/tags/dev*:refs/tags/dev* | "},
+		{nil, "refs/pull/7/merge", "+" + sha + ":refs/remotes/pull/7/merge | refs/remotes/pull/7/merge"},
+		{map[string]string{"fetch-tags": "true", "ref": other}, "refs/heads/main", other + " +refs/tags/*:refs/tags/* | --detach " + other},
 		{map[string]string{"repository": "x/y"}, "refs/heads/main", "HEAD | --detach FETCH_HEAD"},
 		{map[string]string{"fetch-depth": "0"}, "refs/heads/main", "+refs/heads/*:refs/remotes/origin/* +refs/tags/*:refs/tags/* " + sha + " | -B main " + sha},
 	} {
@@ -88,7 +90,7 @@ func TestCheckoutPlan(t *testing.T) {
 			t.Errorf("%v\n got %s %v\nwant %s", c.with, got, err, c.want)
 		}
 	}
-	for _, bad := range []map[string]string{{"path": "../x"}, {"repository": "a/b/c"}, {"fetch-depth": "x"}, {"ssh-key": "k"}, {"lfs": "true"}, {"ref": "--upload-pack=x"}} {
+	for _, bad := range []map[string]string{{"path": "../x"}, {"repository": "a/b/c"}, {"fetch-depth": "x"}, {"ssh-key": "k"}, {"submodules": "maybe"}, {"ref": "--upload-pack=x"}} {
 		call, _, _, _ := call(t, "actions/checkout@v4", bad)
 		if _, err := planCheckout(call); err == nil || !strings.HasPrefix(err.Error(), "ci.yml:9: ") {
 			t.Errorf("%v: %v", bad, err)

@@ -1,11 +1,12 @@
 package builtin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -13,155 +14,258 @@ import (
 func metadata() Action {
 	return Action{
 		Name: "docker/metadata-action",
-		Inputs: map[string]string{"images": "", "tags": "", "flavor": "", "labels": "", "sep-tags": "\n", "sep-labels": "\n",
-			"context": "workflow"},
-		NoEffect: map[string]string{"annotations": "annotations are not written yet", "sep-annotations": "annotations are not written yet",
-			"bake-target": "bake files are not written yet", "github-token": "the repository is local"},
-		Run: runMetadata,
+		Inputs: map[string]string{"images": "", "tags": "", "flavor": "", "labels": "", "annotations": "", "sep-tags": "\n", "sep-labels": "\n",
+			"sep-annotations": "\n", "bake-target": "docker-metadata-action", "context": "workflow"},
+		NoEffect: map[string]string{"github-token": "what is known of the repository is in the event"},
+		Run:      runMetadata,
 	}
 }
 
-var semver = regexp.MustCompile(`^v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+// imageMeta is what metadata-action makes of a run.
+type imageMeta struct {
+	c    *Call
+	now  time.Time
+	repo struct {
+		Description   string `json:"description"`
+		DefaultBranch string `json:"default_branch"`
+		License       struct {
+			SPDX string `json:"spdx_id"`
+		} `json:"license"`
+	}
+	event      string
+	commit     string
+	commitDate time.Time
+	baseRef    string
 
-// imageTag is one tag with whether it may be "latest" besides.
-type imageTag struct {
-	value  string
-	latest bool
+	flavor flavor
+	tags   []string // in order, without latest
+	latest *bool    // nil: no tag has decided
 }
 
-func runMetadata(_ context.Context, c *Call) error {
+// flavor is the input of that name.
+type flavor struct {
+	latest, prefix, suffix         string
+	prefixOnLatest, suffixOnLatest bool
+}
+
+// priorities of the types of tags: the highest is the version.
+var priorities = map[string]int{"schedule": 1000, "semver": 900, "pep440": 900, "match": 800, "edge": 700, "ref": 600, "raw": 200, "sha": 100}
+
+func runMetadata(ctx context.Context, c *Call) error {
+	m := &imageMeta{c: c, now: time.Now().UTC(), event: c.env("GITHUB_EVENT_NAME"), commit: c.Job.Commit}
+	if err := m.readRun(ctx); err != nil {
+		return err
+	}
+	if err := m.readFlavor(); err != nil {
+		return err
+	}
 	rules := c.list("tags", false)
 	if len(rules) == 0 {
 		rules = []string{"type=schedule", "type=ref,event=branch", "type=ref,event=tag", "type=ref,event=pr"}
 	}
-	flavor := map[string]string{}
-	for _, line := range c.list("flavor", true) {
-		k, v, _ := strings.Cut(line, "=")
-		flavor[k] = v
-	}
-	var tags []string
-	latest := flavor["latest"] == "true"
+	var parsed []map[string]string
 	for _, rule := range rules {
-		found, err := applyRule(c, fields(rule))
+		f := fields(rule)
+		if _, ok := priorities[f["type"]]; !ok {
+			return c.errorf("use schedule, semver, pep440, match, edge, ref, raw or sha", "input tags: %q has the unknown type %q", rule, f["type"])
+		}
+		if p := f["priority"]; p != "" {
+			if _, err := strconv.Atoi(p); err != nil {
+				return c.errorf("", "input tags: priority %q in %q is no number", p, rule)
+			}
+		}
+		parsed = append(parsed, f)
+	}
+	slices.SortStableFunc(parsed, func(a, b map[string]string) int { return cmp.Compare(priority(b), priority(a)) })
+	for _, f := range parsed {
+		enabled, err := m.expand(cmp.Or(f["enable"], "true"), nil)
 		if err != nil {
 			return err
 		}
-		for _, t := range found {
-			if tag := clean(flavor["prefix"] + t.value + flavor["suffix"]); !slices.Contains(tags, tag) {
-				tags = append(tags, tag)
+		if enabled != "true" {
+			if enabled != "false" {
+				return c.errorf("write enable=true or enable=false", "input tags: enable=%s", enabled)
 			}
-			latest = latest || t.latest && flavor["latest"] != "false"
+			continue
+		}
+		if err := m.apply(f); err != nil {
+			return err
 		}
 	}
-	if latest && len(tags) > 0 {
-		tags = append(tags, "latest")
-	}
-	version := ""
-	if len(tags) > 0 {
-		version = tags[0]
-	}
-	var refs []string
-	for _, image := range c.list("images", true) {
-		for _, t := range tags {
-			refs = append(refs, strings.ToLower(strings.TrimPrefix(image, "name="))+":"+t)
-		}
-	}
-	return writeMetadata(c, version, refs, tags)
+	return m.write()
 }
 
-func writeMetadata(c *Call, version string, refs, tags []string) error {
-	_, name, _ := strings.Cut(c.Job.Repo, "/")
-	url := c.Job.ServerURL + "/" + c.Job.Repo
-	labels := map[string]string{
-		"org.opencontainers.image.created": time.Now().UTC().Format(time.RFC3339), "org.opencontainers.image.revision": c.Job.Commit,
-		"org.opencontainers.image.source": url, "org.opencontainers.image.url": url, "org.opencontainers.image.title": name,
-		"org.opencontainers.image.version": version,
+func priority(f map[string]string) int {
+	if n, err := strconv.Atoi(f["priority"]); err == nil {
+		return n
 	}
-	own, err := assignments(c, "labels")
-	if err != nil {
+	return priorities[f["type"]]
+}
+
+// readRun collects what tags and labels are made of.
+func (m *imageMeta) readRun(ctx context.Context) error {
+	var payload struct {
+		Repository  json.RawMessage `json:"repository"`
+		PullRequest struct {
+			Base, Head struct {
+				Ref string `json:"ref"`
+				SHA string `json:"sha"`
+			}
+		} `json:"pull_request"`
+		BaseRef    string `json:"base_ref"`
+		HeadCommit struct {
+			Timestamp time.Time `json:"timestamp"`
+		} `json:"head_commit"`
+	}
+	if err := m.c.event(&payload); err != nil {
 		return err
 	}
-	for k, v := range own {
-		labels[k] = v
+	if len(payload.Repository) > 0 {
+		_ = json.Unmarshal(payload.Repository, &m.repo) // what is not there stays empty
 	}
-	var lines []string
-	for _, k := range sorted(labels) {
-		lines = append(lines, k+"="+labels[k])
+	m.baseRef = strings.TrimPrefix(cmp.Or(payload.PullRequest.Base.Ref, payload.BaseRef, m.c.env("GITHUB_BASE_REF")), "refs/heads/")
+	if m.c.env("DOCKER_METADATA_PR_HEAD_SHA") == "true" && payload.PullRequest.Head.SHA != "" {
+		m.commit = payload.PullRequest.Head.SHA
 	}
-	data, err := json.Marshal(map[string]any{"tags": refs, "tag-names": tags, "labels": labels, "annotations": []string{}})
-	if err != nil {
-		return err
+	m.commitDate = payload.HeadCommit.Timestamp
+	switch m.c.With["context"] {
+	case "", "workflow":
+	case "git":
+		sha, err := m.c.capture(ctx, m.c.Job.Workspace, "git", "rev-parse", "HEAD")
+		if err != nil {
+			return m.c.errorf("check the repository out before", "input context is git: %w", err)
+		}
+		m.commit = strings.TrimSpace(sha)
+	default:
+		return m.c.errorf("write workflow or git", "input context: %q", m.c.With["context"])
 	}
-	c.SetOutput("version", version)
-	c.SetOutput("tags", strings.Join(refs, c.With["sep-tags"]))
-	c.SetOutput("labels", strings.Join(lines, c.With["sep-labels"]))
-	c.SetOutput("json", string(data))
-	c.Logf("##[group]Docker tags\n%s\n##[endgroup]", strings.Join(refs, "\n"))
+	if m.commitDate.IsZero() && m.c.Job.Exec != nil {
+		if out, err := m.c.capture(ctx, m.c.Job.Workspace, "git", "show", "-s", "--format=%ct", m.commit); err == nil {
+			if sec, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64); err == nil {
+				m.commitDate = time.Unix(sec, 0).UTC()
+			}
+		}
+	}
 	return nil
 }
 
-// fields reads type=sha,prefix=x; a bare word is type=raw.
+// readFlavor reads latest, prefix and suffix; onlatest belongs to the one
+// before it on its line.
+func (m *imageMeta) readFlavor() error {
+	m.flavor.latest = "auto"
+	for _, line := range m.c.list("flavor", false) {
+		last := ""
+		for part := range strings.SplitSeq(line, ",") {
+			k, v, ok := strings.Cut(strings.TrimSpace(part), "=")
+			if !ok {
+				return m.c.errorf("", "input flavor: %q is not name=value", part)
+			}
+			var err error
+			switch k {
+			case "latest":
+				m.flavor.latest = v
+				if v != "auto" && v != "true" && v != "false" {
+					return m.c.errorf("write auto, true or false", "input flavor: latest=%s", v)
+				}
+			case "prefix":
+				m.flavor.prefix, err = m.expand(v, nil)
+			case "suffix":
+				m.flavor.suffix, err = m.expand(v, nil)
+			case "onlatest":
+				switch last {
+				case "prefix":
+					m.flavor.prefixOnLatest = v == "true"
+				case "suffix":
+					m.flavor.suffixOnLatest = v == "true"
+				}
+			default:
+				return m.c.errorf("use latest, prefix, suffix and onlatest", "input flavor: unknown name %q", k)
+			}
+			if err != nil {
+				return err
+			}
+			last = k
+		}
+	}
+	return nil
+}
+
+// add takes one tag. latest is what flavor latest=auto makes of it.
+func (m *imageMeta) add(f map[string]string, value string, latest bool) error {
+	prefix, suffix := m.flavor.prefix, m.flavor.suffix
+	var err error
+	if v, ok := f["prefix"]; ok {
+		if prefix, err = m.expand(v, nil); err != nil {
+			return err
+		}
+	}
+	if v, ok := f["suffix"]; ok {
+		if suffix, err = m.expand(v, nil); err != nil {
+			return err
+		}
+	}
+	if value == "" {
+		return nil
+	}
+	if tag := clean(prefix + value + suffix); tag != "" && !slices.Contains(m.tags, tag) {
+		m.tags = append(m.tags, tag)
+	}
+	if m.flavor.latest != "auto" {
+		latest = m.flavor.latest == "true"
+	}
+	if m.latest == nil {
+		m.latest = &latest
+	}
+	return nil
+}
+
+// fields reads type=sha,prefix=x; a bare word is type=raw. A field may stand in
+// double quotes, to hold commas.
 func fields(rule string) map[string]string {
 	out := map[string]string{}
-	for f := range strings.SplitSeq(rule, ",") {
+	for _, f := range splitFields(rule) {
 		k, v, ok := strings.Cut(f, "=")
 		if !ok {
-			out["type"], out["value"] = "raw", k
+			out["type"], out["value"] = "raw", strings.TrimSpace(k)
 			continue
 		}
-		out[strings.TrimSpace(k)] = v
+		out[strings.ToLower(strings.TrimSpace(k))] = strings.TrimSpace(v)
+	}
+	if out["type"] == "" {
+		out["type"] = "raw"
+	}
+	switch {
+	case out["type"] == "ref" && out["event"] == "pr":
+		setDefault(out, "prefix", "pr-")
+	case out["type"] == "sha":
+		setDefault(out, "prefix", "sha-")
 	}
 	return out
 }
 
-func applyRule(c *Call, f map[string]string) ([]imageTag, error) {
-	if f["enable"] != "" && f["enable"] != "true" {
-		return nil, nil
+func setDefault(m map[string]string, k, v string) {
+	if _, ok := m[k]; !ok {
+		m[k] = v
 	}
-	one := func(value string, latest bool) ([]imageTag, error) {
-		return []imageTag{{f["prefix"] + value + f["suffix"], latest}}, nil
+}
+
+// splitFields cuts at commas outside of double quotes.
+func splitFields(s string) []string {
+	var out []string
+	var field strings.Builder
+	quoted := false
+	for _, r := range s {
+		switch {
+		case r == '"':
+			quoted = !quoted
+		case r == ',' && !quoted:
+			out = append(out, strings.TrimSpace(field.String()))
+			field.Reset()
+		default:
+			field.WriteRune(r)
+		}
 	}
-	branch, isBranch := strings.CutPrefix(c.Job.Ref, "refs/heads/")
-	tag, isTag := strings.CutPrefix(c.Job.Ref, "refs/tags/")
-	switch f["type"] {
-	case "raw":
-		return one(f["value"], false)
-	case "sha":
-		prefix, given := f["prefix"]
-		if !given {
-			prefix = "sha-"
-		}
-		sha := c.Job.Commit
-		if f["format"] != "long" {
-			sha = sha[:min(7, len(sha))]
-		}
-		return []imageTag{{prefix + sha + f["suffix"], false}}, nil
-	case "ref":
-		if f["event"] == "branch" && isBranch {
-			return one(branch, false)
-		}
-		if f["event"] == "tag" && isTag {
-			return one(tag, true)
-		}
-		return nil, nil
-	case "semver":
-		source := f["value"]
-		if source == "" && isTag {
-			source = tag
-		}
-		m := semver.FindStringSubmatch(source)
-		if m == nil {
-			return nil, nil
-		}
-		if m[4] != "" { // a pre-release gets only its full version
-			return one(strings.TrimPrefix(source, "v"), false)
-		}
-		text := strings.NewReplacer("{{version}}", m[1]+"."+m[2]+"."+m[3], "{{major}}", m[1], "{{minor}}", m[2], "{{patch}}", m[3], "{{raw}}", source).Replace(f["pattern"])
-		return one(text, true)
-	case "schedule", "pr", "edge":
-		return nil, nil
-	}
-	return nil, c.errorf("use sha, raw, ref or semver", "tags of type %q are not supported yet", fmt.Sprint(f["type"]))
+	return append(out, strings.TrimSpace(field.String()))
 }
 
 var notInTag = regexp.MustCompile(`[^A-Za-z0-9._-]+`)

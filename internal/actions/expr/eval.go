@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"math"
 	"strings"
 )
@@ -57,6 +58,8 @@ func (e Env) eval(n *node) (any, error) {
 		return nil, err
 	}
 	switch n.op {
+	case group:
+		return args[0], nil
 	case index:
 		return lookUp(args[0], plain(args[1])), nil
 	case star:
@@ -117,7 +120,7 @@ func member(operand, key any) (any, bool) {
 		return o.Get(Text(key))
 	case Array:
 		f := math.Floor(number(key))
-		if _, isText := key.(string); isText && key == "" || math.IsNaN(f) || f < 0 || f >= float64(len(o)) {
+		if math.IsNaN(f) || f < 0 || f >= float64(len(o)) {
 			return nil, false
 		}
 		return o[int(f)], true
@@ -202,32 +205,45 @@ func (e Env) Condition(text string) (bool, error) {
 }
 
 // ParseCondition parses an `if:`. The offset is where the expression starts in
-// text. Text beside ${{ }} makes a string, which is always true, as on GitHub.
+// text. Text beside ${{ }} makes a string, as on GitHub: true unless empty.
 func ParseCondition(text string) (Node, int, error) {
-	if strings.TrimSpace(text) == "" {
-		return Node{root: &node{op: call, name: "success"}}, 0, nil
+	trimmed := strings.TrimSpace(text)
+	if trimmed == "" {
+		return Node{root: &node{op: call, name: "success", raw: "success"}}, 0, nil
 	}
-	parts, err := Split(strings.TrimSpace(text))
+	lead := strings.Index(text, trimmed)
+	parts, err := Split(trimmed)
 	if err != nil {
-		return Node{}, 0, err
+		return Node{}, 0, shift(err, lead)
 	}
-	switch {
-	case len(parts) == 1 && parts[0].IsExpr:
-		offset := parts[0].Offset + strings.Index(text, "${{")
-		n, err := Parse(parts[0].Text)
-		return n, offset, shift(err, offset)
-	case len(parts) == 1:
-		n, err := Parse(text)
-		return n, 0, err
+	if len(parts) == 1 {
+		n, err := parse(parts[0].Text)
+		return n, lead + parts[0].Offset, shift(err, lead+parts[0].Offset)
 	}
+	pattern, all := "", &node{op: call, name: "format", raw: "format", args: []*node{nil}}
 	for _, part := range parts {
-		if part.IsExpr {
-			if _, err := Parse(part.Text); err != nil {
-				return Node{}, 0, shift(err, part.Offset)
-			}
+		if !part.IsExpr {
+			pattern += strings.NewReplacer("{", "{{", "}", "}}").Replace(part.Text)
+			continue
 		}
+		n, err := parse(part.Text)
+		if err != nil {
+			return Node{}, 0, shift(err, lead+part.Offset)
+		}
+		pattern += fmt.Sprintf("{%d}", len(all.args)-1)
+		n.root.move(lead + part.Offset)
+		all.args = append(all.args, n.root)
 	}
-	return Node{root: &node{op: literal, value: true}}, 0, nil
+	all.args[0] = &node{op: literal, value: pattern}
+	return Node{root: all, source: trimmed}, 0, nil
+}
+
+// move adds to the offsets of a tree.
+func (n *node) move(by int) {
+	n.offset += by
+	for _, a := range n.args {
+		a.move(by)
+	}
 }
 
 // Part is a piece of a text: literal, or the inside of a ${{ }}.
@@ -251,7 +267,7 @@ func Split(text string) ([]Part, error) {
 		start := at + open + len("${{")
 		closing := findClose(text[start:])
 		if closing < 0 {
-			return nil, errorAt(at+open, "\"${{\" has no closing \"}}\"")
+			return nil, errorAt(at+open, "The expression is not closed. An unescaped ${{ sequence was found, but the closing }} sequence was not found.")
 		}
 		parts = append(parts, Part{Text: text[start : start+closing], IsExpr: true, Offset: start})
 		at = start + closing + len("}}")
@@ -274,7 +290,7 @@ func findClose(s string) int {
 
 func shift(err error, by int) error {
 	if e, ok := err.(*Error); ok && by != 0 {
-		return &Error{Offset: e.Offset + by, Msg: e.Msg}
+		return &Error{Offset: e.Offset + by, Msg: e.Msg, Hint: e.Hint}
 	}
 	return err
 }

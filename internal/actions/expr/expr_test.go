@@ -100,30 +100,53 @@ func TestNumbersAsText(t *testing.T) {
 	}
 }
 
+// The messages are those of GitHub's runner where it has one.
 func TestErrorsSayWhere(t *testing.T) {
+	nested := func(n int) string { return strings.Repeat("!", n-1) + "1" }
 	for _, c := range []struct {
 		src    string
 		offset int
 		msg    string
 	}{
-		{"", 0, "the expression is empty"},
-		{"github.ref == \"main\"", 14, "strings are written in single quotes, not double quotes"},
-		{"github.ref = 'x'", 11, `unexpected character '='; did you mean "=="?`},
-		{"a.b", 0, `unknown context "a"; known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy (text needs single quotes)`},
-		{"nope(1)", 0, `unknown function "nope"`},
-		{"contains('a')", 0, "contains takes 2 arguments, not 1"},
-		{"'abc", 0, "the string that starts here has no closing quote"},
-		{"1 +", 2, `"+" is not a number`},
-		{"github.", 7, `expected a property name after ".", found end of the expression`},
-		{"(1", 2, `expected ")" to close the group, found end of the expression`},
-		{"1 2", 2, `unexpected "2" after the end of the expression`},
-		{"format('{1}', 'x')", 0, "format: {1} has no argument; 1 given"},
-		{"fromJSON('{')", 0, "fromJSON: empty or incomplete JSON"},
-		{"1.2.3", 0, `"1.2.3" is not a number`},
-		{"1a", 0, `"1a" is not a number`},
-		{"case(1, 2, 3)", 5, "case: condition 1 is not true or false"},
-		{"case(true, 1, false, 2)", 0, "case takes pairs of condition and value, then a default: an odd number of arguments, not 4"},
-		{strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), 50, "the expression is nested deeper than 50 levels"},
+		{"", 0, "An expression was expected"},
+		{"  ", 0, "An expression was expected"},
+		{"github.ref == \"main\"", 14, `Unexpected symbol: '"main"'. Located at position 15 within expression: github.ref == "main" (strings are written in single quotes, not double quotes)`},
+		{"github.ref = 'x'", 11, `Unexpected symbol: '='. Located at position 12 within expression: github.ref = 'x' (did you mean "=="?)`},
+		{"a.b", 0, "Unrecognized named-value: 'a'. Located at position 1 within expression: a.b (known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy; text needs single quotes)"},
+		{"nope(1)", 0, "Unrecognized function: 'nope'. Located at position 1 within expression: nope(1)"},
+		{"contains('a')", 0, "Too few parameters supplied: 'contains'. Located at position 1 within expression: contains('a') (contains takes 2)"},
+		{"Always(1)", 0, "Too many parameters supplied: 'Always'. Located at position 1 within expression: Always(1) (Always takes no parameter)"},
+		{"'abc", 0, "Unexpected symbol: ''abc'. Located at position 1 within expression: 'abc (the string that starts here has no closing quote)"},
+		{"1 + 2", 2, "Unexpected symbol: '+'. Located at position 3 within expression: 1 + 2 (expressions have no arithmetic)"},
+		{"1 && ", 2, "Unexpected end of expression: '&&'. Located at position 3 within expression: 1 &&"},
+		{"github.", 6, "Unexpected end of expression: '.'. Located at position 7 within expression: github."},
+		{"github.1", 7, "Unexpected symbol: '1'. Located at position 8 within expression: github.1"},
+		{"github.a@b", 7, "Unexpected symbol: 'a@b'. Located at position 8 within expression: github.a@b"},
+		{"(1", 1, "Unexpected end of expression: '1'. Located at position 2 within expression: (1"},
+		{"1 2", 2, "Unexpected symbol: '2'. Located at position 3 within expression: 1 2"},
+		{"1)", 1, "Unexpected symbol: ')'. Located at position 2 within expression: 1)"},
+		{"1[0]", 1, "Unexpected symbol: '['. Located at position 2 within expression: 1[0]"},
+		{"'a'.b", 3, "Unexpected symbol: '.b'. Located at position 4 within expression: 'a'.b"},
+		{"1-1", 0, "Unexpected symbol: '1-1'. Located at position 1 within expression: 1-1"},
+		{"TRUE", 0, "Unrecognized named-value: 'TRUE'. Located at position 1 within expression: TRUE (known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy; text needs single quotes)"},
+		{"nan", 0, "Unrecognized named-value: 'nan'. Located at position 1 within expression: nan (known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy; text needs single quotes)"},
+		{"format('{1}', 'x')", 0, "The following format string references more arguments than were supplied: {1}"},
+		{"format('{0')", 0, "The following format string is invalid: {0"},
+		{"format('{0}}', 1)", 0, "The following format string is invalid: {0}}"},
+		{"format('}0{', 1)", 0, "The following format string is invalid: }0{"},
+		{"format(env.NAME == 'value' && '{x}', 1)", 0, "The following format string is invalid: {x}"},
+		{"fromJSON('')", 0, "Error parsing fromJson: Error reading JToken from JsonReader. Path '', line 0, position 0. (the text is empty)"},
+		{"fromJSON('{')", 0, "Error parsing fromJson: empty or incomplete JSON"},
+		{"fromJSON('1 2')", 0, "Error parsing fromJson: not valid JSON: something follows the value"},
+		{"1.2.3", 0, "Unexpected symbol: '1.2.3'. Located at position 1 within expression: 1.2.3"},
+		{"0x", 0, "Unexpected symbol: '0x'. Located at position 1 within expression: 0x"},
+		{"0xfz", 0, "Unexpected symbol: '0xfz'. Located at position 1 within expression: 0xfz"},
+		{"0o8", 0, "Unexpected symbol: '0o8'. Located at position 1 within expression: 0o8"},
+		{"case(1, 2, 3)", 5, "case predicate must evaluate to a boolean value (condition 1 does not)"},
+		{"case(true, 1, false, 2)", 0, "Even number of parameters supplied, requires an odd number of parameters: 'case'. Located at position 1 within expression: case(true, 1, false, 2) (case takes pairs of condition and value, then a default)"},
+		{nested(51), 0, "Exceeded max expression depth 50"},
+		{strings.Repeat("(", 5000) + "!", 5000, "Unexpected end of expression: '!'. Located at position 5001 within expression: " + strings.Repeat("(", 200) + "…"},
+		{strings.Repeat(" ", 21_000) + "1", 0, "Exceeded max expression length 21000"},
 	} {
 		_, err := testEnv().EvalText(c.src)
 		var e *Error
@@ -131,9 +154,37 @@ func TestErrorsSayWhere(t *testing.T) {
 			t.Errorf("%.40s: error %v", c.src, err)
 			continue
 		}
-		if e.Msg != c.msg || e.Offset != c.offset {
-			t.Errorf("%.40s\n got %d: %s\nwant %d: %s", c.src, e.Offset, e.Msg, c.offset, c.msg)
+		if e.Error() != c.msg || e.Offset != c.offset {
+			t.Errorf("%.40s\n got %d: %s\nwant %d: %s", c.src, e.Offset, e.Error(), c.offset, c.msg)
 		}
+	}
+	for _, fine := range []string{nested(50), strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), strings.Repeat("1 && ", 2000) + "1", "github" + strings.Repeat(".a", 49)} {
+		if _, err := Parse(fine); err != nil {
+			t.Errorf("%.40s: %v", fine, err)
+		}
+	}
+}
+
+func TestScope(t *testing.T) {
+	s := Scope{Key: "jobs.<job_id>.if", Contexts: []string{"github", "needs"}, Functions: []string{"success", "failure"}}
+	for _, ok := range []string{"github.ref == 'x' && Success()", "contains(needs.*.result, 'failure')", "1"} {
+		if err := s.CheckCondition(ok); err != nil {
+			t.Errorf("%s: %v", ok, err)
+		}
+	}
+	const hint = " (jobs.<job_id>.if allows the contexts github, needs and the functions success, failure)"
+	for _, c := range []struct{ src, want string }{
+		{"secrets.A != ''", "Unrecognized named-value: 'secrets'. Located at position 1 within expression: secrets.A != ''" + hint},
+		{"!hashFiles('x')", "Unrecognized function: 'hashFiles'. Located at position 2 within expression: !hashFiles('x')" + hint},
+		{"x ${{ env.A }}", "Unrecognized named-value: 'env'. Located at position 7 within expression: x ${{ env.A }}" + hint},
+	} {
+		if err := s.CheckCondition(c.src); err == nil || err.Error() != c.want {
+			t.Errorf("%s\n got %v\nwant %s", c.src, err, c.want)
+		}
+	}
+	var e *Error
+	if err := s.Check("abc ${{ github.sha }} ${{ job.x }}"); !errors.As(err, &e) || e.Offset != 26 {
+		t.Errorf("offset in a text: %+v", err)
 	}
 }
 
@@ -163,7 +214,7 @@ func TestCondition(t *testing.T) {
 		ok, onFail bool
 	}{
 		{"", true, false}, {"true", true, false}, {"${{ true }}", true, false}, {"always()", true, true}, {"failure()", false, true},
-		{"success() || failure()", true, true}, {"github.ref == 'refs/heads/main'", true, false}, {"${{ false }} x", true, false},
+		{"success() || failure()", true, true}, {"github.ref == 'refs/heads/main'", true, false}, {"${{ false }} x", true, false}, {"${{ '' }}${{ null }}", false, false}, {"${{ 1 }}{0}", true, false},
 		{"!cancelled()", true, true}, {"false", false, false}, {" ${{ always() }} ", true, true},
 	} {
 		if got, err := testEnv().Condition(c.text); err != nil || got != c.ok {

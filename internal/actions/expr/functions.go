@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -30,15 +31,19 @@ func (e Env) call(n *node) (any, error) {
 	case "endswith":
 		return primitive(args[0]) && primitive(args[1]) && strings.HasSuffix(fold(Text(args[0])), fold(Text(args[1]))), nil
 	case "format":
-		return format(n, args)
+		return format(n, Text(args[0]), args[1:])
 	case "join":
 		return join(args), nil
 	case "tojson":
 		return ToJSON(args[0]), nil
 	case "fromjson":
-		v, err := FromJSON(Text(args[0]))
+		text := Text(args[0])
+		if strings.TrimSpace(text) == "" {
+			return nil, &Error{Offset: n.offset, Msg: "Error parsing fromJson: Error reading JToken from JsonReader. Path '', line 0, position 0.", Hint: "the text is empty"}
+		}
+		v, err := FromJSON(text)
 		if err != nil {
-			return nil, errorAt(n.offset, "fromJSON: %v", err)
+			return nil, errorAt(n.offset, "Error parsing fromJson: %v", err)
 		}
 		return v, nil
 	case "hashfiles":
@@ -56,7 +61,7 @@ func (e Env) chooseCase(n *node) (any, error) {
 		}
 		cond, ok := plain(v).(bool)
 		if !ok {
-			return nil, errorAt(n.args[i].offset, "case: condition %d is not true or false", i/2+1)
+			return nil, &Error{Offset: n.args[i].offset, Msg: "case predicate must evaluate to a boolean value", Hint: fmt.Sprintf("condition %d does not", i/2+1)}
 		}
 		if cond {
 			return e.eval(n.args[i+1])
@@ -97,8 +102,10 @@ func join(args []any) string {
 }
 
 // format replaces {0}, {1}, …; {{ and }} stand for single braces.
-func format(n *node, args []any) (string, error) {
-	pattern := Text(args[0])
+func format(n *node, pattern string, args []any) (string, error) {
+	invalid := func() (string, error) {
+		return "", errorAt(n.offset, "The following format string is invalid: %s", shorten(pattern))
+	}
 	var b strings.Builder
 	for i := 0; i < len(pattern); {
 		c := pattern[i]
@@ -110,15 +117,15 @@ func format(n *node, args []any) (string, error) {
 			digits, _, ok := strings.Cut(pattern[i+1:], "}")
 			arg, err := strconv.ParseUint(digits, 10, 8)
 			if !ok || err != nil {
-				return "", errorAt(n.offset, "format: %q is not a valid pattern", pattern)
+				return invalid()
 			}
-			if int(arg)+1 >= len(args) {
-				return "", errorAt(n.offset, "format: {%d} has no argument; %d given", arg, len(args)-1)
+			if int(arg) >= len(args) {
+				return "", errorAt(n.offset, "The following format string references more arguments than were supplied: %s", shorten(pattern))
 			}
-			b.WriteString(Text(args[arg+1]))
+			b.WriteString(Text(args[arg]))
 			i += len(digits) + 2
 		case c == '}':
-			return "", errorAt(n.offset, "format: %q has a closing brace without an opening one", pattern)
+			return invalid()
 		default:
 			b.WriteByte(c)
 			i++

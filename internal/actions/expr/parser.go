@@ -24,6 +24,7 @@ const (
 	literal op = iota
 	context
 	call
+	group // args: a literal in parentheses
 	index // args: operand, key
 	star  // args: operand
 	not
@@ -39,7 +40,8 @@ const (
 
 type node struct {
 	op     op
-	name   string // of a context or function
+	name   string // of a context or function, in lower case
+	raw    string // of a function, as written
 	value  any    // of a literal
 	args   []*node
 	offset int
@@ -62,26 +64,44 @@ var contexts = map[string]bool{
 
 // Parse reads one expression, without ${{ and }}. Unknown contexts and
 // functions, and wrong numbers of arguments, are errors.
-func Parse(src string) (Node, error) {
+func Parse(src string) (Node, error) { return Scope{}.Parse(src) }
+
+func parse(src string) (Node, error) {
 	if len(src) > maxSource {
-		return Node{}, errorAt(0, "the expression is longer than %d characters", maxSource)
+		return Node{}, errorAt(0, "Exceeded max expression length %d", maxSource)
 	}
 	tokens, lexErr := lex(src)
 	if lexErr != nil {
 		return Node{}, lexErr
 	}
 	if len(tokens) == 1 {
-		return Node{}, errorAt(0, "the expression is empty")
+		return Node{}, errorAt(0, "An expression was expected")
 	}
-	p := &parser{tokens: tokens}
+	p := &parser{tokens: tokens, src: src}
 	root := p.or()
 	if p.err == nil && p.peek().kind != end {
-		p.fail("unexpected %s after the end of the expression", p.describe())
+		p.unexpected()
+	}
+	if p.err == nil && root.depth() > maxDepth {
+		p.err = errorAt(0, "Exceeded max expression depth %d", maxDepth)
 	}
 	if p.err != nil {
 		return Node{}, p.err
 	}
 	return Node{root: root, source: src}, nil
+}
+
+// depth is the number of levels; a chain of && or of || is one level.
+func (n *node) depth() int {
+	deepest := 0
+	for _, a := range n.args {
+		d := a.depth()
+		if (n.op == and || n.op == or) && a.op == n.op {
+			d--
+		}
+		deepest = max(deepest, d)
+	}
+	return deepest + 1
 }
 
 // UsesStatus reports whether success(), failure(), always() or cancelled() is called.
@@ -116,8 +136,8 @@ func (n *node) any(f func(*node) bool) bool {
 
 type parser struct {
 	tokens []token
+	src    string
 	pos    int
-	depth  int
 	err    *Error
 }
 
@@ -131,22 +151,23 @@ func (p *parser) next() token {
 	return t
 }
 
-func (p *parser) fail(format string, args ...any) *node {
+func (p *parser) failAt(t token, what, hint string) *node {
 	if p.err == nil {
-		p.err = errorAt(p.peek().offset, format, args...)
+		p.err = located(what, t.raw, p.src, t.offset, hint)
 	}
 	return nil
 }
 
-func (p *parser) describe() string {
-	switch t := p.peek(); t.kind {
-	case end:
-		return "end of the expression"
-	case stringToken:
-		return fmt.Sprintf("string '%s'", t.text)
-	default:
-		return fmt.Sprintf("%q", t.text)
+// unexpected is the fault of a token that cannot stand here.
+func (p *parser) unexpected() *node {
+	if t := p.peek(); t.kind != end {
+		return p.failAt(t, "Unexpected symbol", "")
 	}
+	last := token{}
+	if p.pos > 0 {
+		last = p.tokens[p.pos-1]
+	}
+	return p.failAt(last, "Unexpected end of expression", "")
 }
 
 func (p *parser) accept(text string) bool {
@@ -157,9 +178,9 @@ func (p *parser) accept(text string) bool {
 	return false
 }
 
-func (p *parser) expect(text, why string) {
+func (p *parser) expect(text string) {
 	if !p.accept(text) {
-		p.fail("expected %q %s, found %s", text, why, p.describe())
+		p.unexpected()
 	}
 }
 
@@ -185,15 +206,7 @@ var (
 	compareOps = map[string]op{"<": lt, "<=": le, ">": gt, ">=": ge}
 )
 
-func (p *parser) or() *node {
-	p.depth++
-	defer func() { p.depth-- }()
-	if p.depth > maxDepth {
-		return p.fail("the expression is nested deeper than %d levels", maxDepth)
-	}
-	return p.binary(p.and, orOps)
-}
-
+func (p *parser) or() *node       { return p.binary(p.and, orOps) }
 func (p *parser) and() *node      { return p.binary(p.equality, andOps) }
 func (p *parser) equality() *node { return p.binary(p.compare, equalOps) }
 func (p *parser) compare() *node  { return p.binary(p.unary, compareOps) }
@@ -203,29 +216,23 @@ func (p *parser) unary() *node {
 	if !p.accept("!") {
 		return p.postfix()
 	}
-	p.depth++
-	defer func() { p.depth-- }()
-	if p.depth > maxDepth {
-		return p.fail("the expression is nested deeper than %d levels", maxDepth)
-	}
 	return &node{op: not, args: []*node{p.unary()}, offset: t.offset}
 }
 
 func (p *parser) postfix() *node {
 	left := p.primary()
-	for depth := 0; p.err == nil; depth++ {
-		if depth > maxDepth {
-			return p.fail("the expression is nested deeper than %d levels", maxDepth)
-		}
+	for p.err == nil {
 		at := p.peek().offset
 		switch {
+		case left.op == literal: // a literal has no properties
+			return left
 		case p.accept("."):
 			if p.accept("*") {
 				left = &node{op: star, args: []*node{left}, offset: at}
 				continue
 			}
 			if p.peek().kind != name {
-				return p.fail("expected a property name after \".\", found %s", p.describe())
+				return p.unexpected()
 			}
 			key := &node{op: literal, value: p.next().text, offset: at}
 			left = &node{op: index, args: []*node{left, key}, offset: at}
@@ -235,7 +242,7 @@ func (p *parser) postfix() *node {
 			} else {
 				left = &node{op: index, args: []*node{left, p.or()}, offset: at}
 			}
-			p.expect("]", "to close the index")
+			p.expect("]")
 		default:
 			return left
 		}
@@ -248,7 +255,10 @@ func (p *parser) primary() *node {
 	switch {
 	case p.accept("("):
 		inner := p.or()
-		p.expect(")", "to close the group")
+		p.expect(")")
+		if p.err == nil && inner.op == literal { // (1).x is as far as the grammar goes
+			inner = &node{op: group, args: []*node{inner}, offset: t.offset}
+		}
 		return inner
 	case t.kind == numberToken:
 		p.next()
@@ -256,42 +266,34 @@ func (p *parser) primary() *node {
 	case t.kind == stringToken:
 		p.next()
 		return &node{op: literal, value: t.text, offset: t.offset}
+	case t.kind == constant:
+		p.next()
+		return &node{op: literal, value: constants[t.text], offset: t.offset}
 	case t.kind == name:
 		return p.named()
 	}
-	return p.fail("expected a value, found %s", p.describe())
+	return p.unexpected()
 }
+
+var constants = map[string]any{"true": true, "false": false, "null": nil, "NaN": math.NaN(), "Infinity": math.Inf(1)}
 
 func (p *parser) named() *node {
 	t := p.next()
 	if p.accept("(") {
 		return p.call(t)
 	}
-	switch t.text {
-	case "true":
-		return &node{op: literal, value: true, offset: t.offset}
-	case "false":
-		return &node{op: literal, value: false, offset: t.offset}
-	case "null":
-		return &node{op: literal, offset: t.offset}
-	case "NaN":
-		return &node{op: literal, value: math.NaN(), offset: t.offset}
-	case "Infinity":
-		return &node{op: literal, value: math.Inf(1), offset: t.offset}
-	}
 	lower := strings.ToLower(t.text)
 	if !contexts[lower] {
-		p.pos--
-		return p.fail("unknown context %q; known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy (text needs single quotes)", t.text)
+		return p.failAt(t, "Unrecognized named-value", "known are github, env, vars, secrets, needs, steps, job, runner, inputs, matrix, strategy; text needs single quotes")
 	}
 	return &node{op: context, name: lower, offset: t.offset}
 }
 
 func (p *parser) call(t token) *node {
-	n := &node{op: call, name: strings.ToLower(t.text), offset: t.offset}
+	n := &node{op: call, name: strings.ToLower(t.text), raw: t.text, offset: t.offset}
 	fn, known := functions[n.name]
-	if !known && p.err == nil {
-		p.err = errorAt(t.offset, "unknown function %q", t.text)
+	if !known {
+		return p.failAt(t, "Unrecognized function", "")
 	}
 	if !p.accept(")") {
 		for {
@@ -303,27 +305,31 @@ func (p *parser) call(t token) *node {
 				break
 			}
 		}
-		p.expect(")", "to close the arguments of "+t.text)
+		p.expect(")")
 	}
-	if p.err == nil && (len(n.args) < fn.min || len(n.args) > fn.max) {
-		p.err = errorAt(t.offset, "%s takes %s, not %d", t.text, fn.describe(), len(n.args))
-	}
-	if p.err == nil && n.name == "case" && len(n.args)%2 == 0 {
-		p.err = errorAt(t.offset, "case takes pairs of condition and value, then a default: an odd number of arguments, not %d", len(n.args))
+	switch {
+	case p.err != nil:
+	case len(n.args) < fn.min:
+		p.failAt(t, "Too few parameters supplied", fn.hint(t.text))
+	case len(n.args) > fn.max:
+		p.failAt(t, "Too many parameters supplied", fn.hint(t.text))
+	case n.name == "case" && len(n.args)%2 == 0:
+		p.failAt(t, "Even number of parameters supplied, requires an odd number of parameters", "case takes pairs of condition and value, then a default")
+	case n.name == "format" && n.args[0].op == literal:
+		_, err := format(n, Text(n.args[0].value), make([]any, len(n.args)-1))
+		p.err, _ = err.(*Error)
 	}
 	return n
 }
 
-func (f function) describe() string {
+func (f function) hint(name string) string {
 	switch {
 	case f.max == 0:
-		return "no argument"
-	case f.min == f.max && f.min == 1:
-		return "1 argument"
+		return name + " takes no parameter"
 	case f.min == f.max:
-		return fmt.Sprintf("%d arguments", f.min)
+		return fmt.Sprintf("%s takes %d", name, f.min)
 	case f.max >= 255:
-		return fmt.Sprintf("at least %d arguments", f.min)
+		return fmt.Sprintf("%s takes at least %d", name, f.min)
 	}
-	return fmt.Sprintf("%d to %d arguments", f.min, f.max)
+	return fmt.Sprintf("%s takes %d to %d", name, f.min, f.max)
 }

@@ -75,10 +75,19 @@ func (o *Object) Len() int { return len(o.keys) }
 func fold(s string) string {
 	for i := range len(s) {
 		if c := s[i]; c >= 'a' && c <= 'z' || c >= 0x80 {
-			return strings.Map(unicode.ToUpper, s)
+			return strings.Map(upper, s)
 		}
 	}
 	return s
+}
+
+// upper maps no letter outside of ASCII to one inside, as .NET's ordinal
+// comparison: neither the dotless i nor the long s.
+func upper(r rune) rune {
+	if u := unicode.ToUpper(r); u >= 0x80 || r < 0x80 {
+		return u
+	}
+	return r
 }
 
 // Truthy reports whether a value counts as true.

@@ -6,7 +6,9 @@ import (
 	"os"
 	ossignal "os/signal"
 	goruntime "runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -30,15 +32,15 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "lockstep-sandbox is started by lockstep, not by hand:", err)
 		return 2
 	}
+	warnings := os.Args[min(2, len(os.Args)):]
 	if len(os.Args) < 2 {
-		err := firstStage(control)
-		_ = control.send(message{Error: err.Error()}, nil)
-		return 1
+		if warnings, err = firstStage(control); err != nil {
+			_ = control.send(message{Error: err.Error()})
+			return 1
+		}
 	}
 	syscall.CloseOnExec(controlFD)
-	var r ready
-	r.Warnings = os.Args[2:]
-	if err := control.send(message{Ready: &r}, nil); err != nil {
+	if err := control.send(message{Ready: &ready{Warnings: warnings}}); err != nil {
 		return 1
 	}
 	i := &initProcess{control: control, running: map[int]*child{}}
@@ -46,26 +48,39 @@ func Main() int {
 	return 0
 }
 
-// firstStage makes the mounts and starts the second stage in this process. It
-// returns only on failure.
-func firstStage(control *channel) error {
+// firstStage makes the mounts and gives up all power that jobs do not need. In
+// programs with C in them, which cannot do that for all their threads, it
+// starts the second stage in this process and returns only on failure.
+func firstStage(control *channel) (warnings []string, err error) {
 	m, err := control.receive()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if m.Spec == nil {
-		return errors.New("no sandbox description came")
+	if m.Plan == nil {
+		return nil, errors.New("no sandbox description came")
 	}
-	exe, err := syscall.Open("/proc/self/exe", syscall.O_RDONLY, 0)
+	files, err := control.takeFiles(len(m.Plan.Trees))
 	if err != nil {
-		return fmt.Errorf("open own program: %w", err)
+		return nil, err
 	}
-	warnings, err := enter(*m.Spec)
+	exe, err := syscall.Open("/proc/self/exe", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("open own program: %w", err)
 	}
-	args := append([]string{Name, stage2}, warnings...)
-	return become(exe, args)
+	defer func() { _ = syscall.Close(exe) }()
+	if warnings, err = enter(*m.Plan, files); err != nil {
+		return nil, err
+	}
+	if d := m.Plan.Limits.Disk; d > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(d), Max: uint64(d)}); err != nil {
+			return nil, fmt.Errorf("limit the size of files: %w", err)
+		}
+	}
+	err = confine()
+	if errors.Is(err, syscall.ENOTSUP) {
+		return nil, become(exe, append([]string{Name, stage2}, warnings...))
+	}
+	return warnings, err
 }
 
 // child is one running command of the supervisor.
@@ -106,25 +121,52 @@ func (i *initProcess) serve() {
 
 func (i *initProcess) start(r request) {
 	fail := func(err error) {
-		_ = i.control.send(message{Exit: &result{ID: r.ID, Code: 127, Error: err.Error()}}, nil)
+		_ = i.control.send(message{Exit: &result{ID: r.ID, Code: 127, Error: err.Error()}})
 	}
-	out, err := i.control.takeFile()
+	n := 1
+	if r.Input {
+		n++
+	}
+	if r.Errors {
+		n++
+	}
+	files, err := i.control.takeFiles(n)
 	if err != nil {
 		fail(err)
 		return
 	}
-	defer func() { _ = out.Close() }()
+	defer closeAll(files)
+	if !r.Input {
+		null, err := os.Open("/dev/null")
+		if err != nil {
+			fail(err)
+			return
+		}
+		defer func() { _ = null.Close() }()
+		files = append([]*os.File{null}, files...)
+	}
+	if !r.Errors {
+		files = append(files, files[1])
+	}
+	var who *syscall.Credential
+	if r.User != "" {
+		home := ""
+		if who, home, err = lookUser(r.User, "/etc"); err != nil {
+			fail(err)
+			return
+		}
+		if !slices.ContainsFunc(r.Env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+			r.Env = append(r.Env, "HOME="+home)
+		}
+		for _, f := range files[1:] { // so that /dev/stdout can be opened
+			_ = f.Chown(int(who.Uid), int(who.Gid))
+		}
+	}
 	program, err := lookPath(r.Args[0], r.Env, isExecutable)
 	if err != nil {
 		fail(err)
 		return
 	}
-	null, err := os.Open("/dev/null")
-	if err != nil {
-		fail(err)
-		return
-	}
-	defer func() { _ = null.Close() }()
 	if fi, err := os.Stat(r.Dir); err != nil || !fi.IsDir() {
 		fail(fmt.Errorf("working directory %s does not exist", r.Dir))
 		return
@@ -133,8 +175,8 @@ func (i *initProcess) start(r request) {
 	defer i.mu.Unlock()
 	pid, err := syscall.ForkExec(program, r.Args, &syscall.ProcAttr{
 		Dir: r.Dir, Env: r.Env,
-		Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: who},
 	})
 	if err != nil {
 		fail(fmt.Errorf("start %s: %w", program, err))
@@ -174,7 +216,7 @@ func (i *initProcess) reap() {
 		if ws.Signaled() {
 			res.Code, res.Signal = 128+int(ws.Signal()), ws.Signal().String()
 		}
-		_ = i.control.send(message{Exit: res}, nil)
+		_ = i.control.send(message{Exit: res})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,149 +25,223 @@ var hidden = []string{"/root", "/home", "/run", "/tmp", "/var/tmp", "/mnt", "/me
 // readOnlyProc are kernel settings that root could write without a capability.
 var readOnlyProc = []string{"sys", "sysrq-trigger", "irq", "bus", "fs"}
 
-// maskedProc are files that leak the machine.
-var maskedProc = []string{"kcore", "keys", "timer_list", "sched_debug", "kallsyms"}
+// masked are files and folders of the kernel that leak the machine.
+var masked = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/kallsyms",
+	"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+	"/sys/firmware", "/sys/devices/virtual/powercap"}
+
+// scratch is where init builds the new root. What the host has there is not
+// needed any more: all of it came as open trees.
+const scratch = "/tmp"
+
+// builder makes the inside of one sandbox.
+type builder struct {
+	plan  plan
+	files []*os.File // of plan.Trees
+	root  string
+	notes []string
+}
 
 // enter builds the new root and moves into it. It returns what could not be
 // done as well as on other machines.
-func enter(spec Spec) (warnings []string, err error) {
+func enter(p plan, files []*os.File) (warnings []string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	hostMounts, err := mountPoints()
-	if err != nil {
-		return nil, err
+	b := &builder{plan: p, files: files, root: scratch + "/root"}
+	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, b.sized("mode=0755")); err != nil {
+		return nil, fmt.Errorf("mount tmpfs: %w", err)
 	}
-	if err := unix.Mount("tmpfs", spec.Root, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=0755"); err != nil {
-		return nil, fmt.Errorf("mount tmpfs on %s: %w", spec.Root, err)
-	}
-	root := spec.Root + "/root"
-	for _, dir := range []string{"/root", "/upper", "/work", "/empty"} {
-		if err := os.Mkdir(spec.Root+dir, 0o755); err != nil {
+	for _, dir := range []string{"/root", "/upper", "/work", "/lower"} {
+		if err := os.Mkdir(scratch+dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	if w, err := mountRoot(spec.Root, root); err != nil {
-		return nil, err
-	} else if w != "" {
-		warnings = append(warnings, w)
-	}
 	steps := []func() error{
-		func() error { return showHostTrees(root, hostMounts) },
-		func() error { return hide(root, append(slices.Clone(hidden), spec.Masks...)) },
-		func() error { return mountKernel(root) },
-		func() error { return mountDev(root) },
-		func() error { return bindAll(root, spec.Binds) },
-		func() error { return writeHosts(spec, root) },
-		func() error { return link(root, spec.Links) },
-		func() error { return pivot(root) },
-		func() error { return unix.Sethostname([]byte(spec.Hostname)) },
+		b.mountRoot,
+		func() error { return b.attachAll(treeShown) },
+		b.hide,
+		b.mountKernel,
+		b.mountDev,
+		func() error { return b.attachAll(treeBind) },
+		b.makeDirs,
+		b.link,
+		b.pivot,
+		func() error { return unix.Sethostname([]byte(p.Hostname)) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
-	return warnings, nil
+	closeAll(files)
+	return b.notes, nil
 }
 
-// mountRoot shows the host's root at root: writable through an overlay, or,
-// where the kernel refuses that, read-only.
-func mountRoot(scratch, root string) (warning string, err error) {
-	options := "lowerdir=/,upperdir=" + scratch + "/upper,workdir=" + scratch + "/work"
-	overlay := unix.Mount("overlay", root, "overlay", unix.MS_NODEV, options)
-	if overlay == nil {
-		return "", nil
+// sized adds the size of the disk limit to the options of a tmpfs.
+func (b *builder) sized(options string) string {
+	if b.plan.Limits.Disk > 0 {
+		options += ",size=" + strconv.FormatInt(b.plan.Limits.Disk, 10)
 	}
-	if err := unix.Mount("/", root, "", unix.MS_BIND, ""); err != nil {
-		return "", errors.Join(fmt.Errorf("overlay the root: %w", overlay), fmt.Errorf("bind the root: %w", err))
-	}
-	if err := unix.Mount("", root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NODEV, ""); err != nil {
-		return "", fmt.Errorf("make the root read-only: %w", err)
-	}
-	return fmt.Sprintf("this machine cannot overlay its root (%v): outside of the workspace, home and /tmp the job's file system is read-only", overlay), nil
+	return options
 }
 
-func showHostTrees(root string, hostMounts []string) error {
-	for _, m := range hostMounts {
-		if !slices.ContainsFunc(hostTrees, func(tree string) bool { return m == tree || strings.HasPrefix(m, tree+"/") }) {
+// mountRoot overlays the lower trees at root: writable, or, where the kernel
+// refuses that for the host's root, read-only.
+func (b *builder) mountRoot() error {
+	var lower []string
+	for i, t := range b.plan.Trees {
+		if t.Kind != treeLower {
 			continue
 		}
-		if err := bind(m, root+m, true); err != nil {
+		name := "lower/" + strconv.Itoa(i)
+		if err := t.attach(b.files[i], scratch+"/"+name); err != nil {
+			return err
+		}
+		lower = append(lower, name)
+	}
+	// Names relative to scratch: the options of a mount fit one page.
+	if err := os.Chdir(scratch); err != nil {
+		return err
+	}
+	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=upper,workdir=work"
+	if b.plan.Untrusted {
+		options += ",userxattr"
+	}
+	overlay := unix.Mount("overlay", b.root, "overlay", unix.MS_NODEV, options)
+	if overlay == nil {
+		return nil
+	}
+	if len(lower) > 1 {
+		return fmt.Errorf("overlay %d layers: %w", len(lower), overlay)
+	}
+	if err := unix.Mount(scratch+"/"+lower[0], b.root, "", unix.MS_BIND, ""); err != nil {
+		return errors.Join(fmt.Errorf("overlay the root: %w", overlay), fmt.Errorf("bind the root: %w", err))
+	}
+	if err := protect(b.root); err != nil {
+		return err
+	}
+	b.notes = append(b.notes, fmt.Sprintf("this machine cannot overlay its root (%v): outside of the workspace, home and /tmp the job's file system is read-only", overlay))
+	return nil
+}
+
+// protect makes a mount read-only.
+func protect(target string) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID}
+	if err := unix.MountSetattr(unix.AT_FDCWD, target, 0, &attr); err != nil {
+		return fmt.Errorf("make %s read-only: %w", target, err)
+	}
+	return nil
+}
+
+func (b *builder) attachAll(kind string) error {
+	for i, t := range b.plan.Trees {
+		if t.Kind != kind {
+			continue
+		}
+		target, err := inside(b.root, t.Target)
+		if err != nil {
+			return err
+		}
+		if err := t.attach(b.files[i], target); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// hide mounts something empty over each path that exists inside.
-func hide(root string, paths []string) error {
+// hide mounts something empty over each path of the host that exists inside.
+func (b *builder) hide() error {
+	if b.plan.Image {
+		return nil // an image has nothing of the host
+	}
+	paths := append(slices.Clone(hidden), b.plan.Masks...)
 	slices.Sort(paths)
 	var done []string
 	for _, p := range slices.Compact(paths) {
 		if slices.ContainsFunc(done, func(d string) bool { return strings.HasPrefix(p, d+"/") }) {
 			continue
 		}
-		fi, err := os.Lstat(root + p)
-		if err != nil || fi.Mode()&os.ModeSymlink != 0 {
-			continue // not there, or only another name for something else
+		isDir, err := b.cover(b.root + p)
+		if err != nil {
+			return err
 		}
-		if !fi.IsDir() {
-			if err := unix.Mount("/dev/null", root+p, "", unix.MS_BIND, ""); err != nil {
-				return fmt.Errorf("hide %s: %w", p, err)
-			}
-			continue
+		if isDir {
+			done = append(done, p)
 		}
-		mode := "mode=0755"
-		if p == "/tmp" || p == "/var/tmp" {
-			mode = "mode=1777"
-		}
-		if err := unix.Mount("tmpfs", root+p, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, mode); err != nil {
-			return fmt.Errorf("hide %s: %w", p, err)
-		}
-		done = append(done, p)
 	}
 	return nil
 }
 
-func mountKernel(root string) error {
+// cover mounts something empty over a path, when it is there and no link.
+func (b *builder) cover(p string) (isDir bool, err error) {
+	fi, err := os.Lstat(p)
+	if err != nil || fi.Mode()&os.ModeSymlink != 0 {
+		return false, nil //nolint:nilerr // not there, or only another name for something else
+	}
+	if !fi.IsDir() {
+		if err := unix.Mount("/dev/null", p, "", unix.MS_BIND, ""); err != nil {
+			return false, fmt.Errorf("hide %s: %w", p, err)
+		}
+		return false, nil
+	}
+	mode := "mode=0755"
+	if base := path.Base(p); base == "tmp" {
+		mode = "mode=1777"
+	}
+	if err := unix.Mount("tmpfs", p, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, b.sized(mode)); err != nil {
+		return false, fmt.Errorf("hide %s: %w", p, err)
+	}
+	return true, nil
+}
+
+func (b *builder) mountKernel() error {
 	const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := unix.Mount("proc", root+"/proc", "proc", safe, ""); err != nil {
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if fi, err := os.Lstat(b.root + dir); err == nil && !fi.IsDir() {
+			return fmt.Errorf("%s of the image is no folder", dir)
+		}
+		if err := os.MkdirAll(b.root+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("proc", b.root+"/proc", "proc", safe, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	for _, p := range readOnlyProc {
-		p = root + "/proc/" + p
+		p = b.root + "/proc/" + p
 		if _, err := os.Lstat(p); err != nil {
 			continue
 		}
-		if err := bind(p, p, true); err != nil {
+		if err := unix.Mount(p, p, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("protect %s: %w", p, err)
+		}
+		if err := protect(p); err != nil {
 			return err
 		}
 	}
-	for _, p := range maskedProc {
-		p = root + "/proc/" + p
-		if _, err := os.Lstat(p); err != nil {
-			continue
+	if err := unix.Mount("sysfs", b.root+"/sys", "sysfs", safe|unix.MS_RDONLY, ""); err != nil {
+		if !b.plan.Untrusted {
+			return fmt.Errorf("mount /sys: %w", err)
 		}
-		if err := unix.Mount("/dev/null", p, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("hide %s: %w", p, err)
-		}
+		// A user namespace may not mount it where it does not own the network.
+		b.notes = append(b.notes, fmt.Sprintf("/sys is empty inside (%v)", err))
 	}
-	if err := unix.Mount("sysfs", root+"/sys", "sysfs", safe|unix.MS_RDONLY, ""); err != nil {
-		return fmt.Errorf("mount /sys: %w", err)
+	for _, p := range masked {
+		if _, err := b.cover(b.root + p); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func mountDev(root string) error {
-	dev := root + "/dev"
+func (b *builder) mountDev() error {
+	dev := b.root + "/dev"
 	if err := unix.Mount("tmpfs", dev, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=1m"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		if err := bind("/dev/"+name, dev+"/"+name, false); err != nil {
-			return err
-		}
+	if err := b.attachAll(treeDevice); err != nil {
+		return err
 	}
 	for _, dir := range []string{"/pts", "/shm"} {
 		if err := os.Mkdir(dev+dir, 0o755); err != nil {
@@ -176,7 +251,7 @@ func mountDev(root string) error {
 	if err := unix.Mount("devpts", dev+"/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
 		return fmt.Errorf("mount /dev/pts: %w", err)
 	}
-	if err := unix.Mount("tmpfs", dev+"/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
+	if err := unix.Mount("tmpfs", dev+"/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, b.sized("mode=1777")); err != nil {
 		return fmt.Errorf("mount /dev/shm: %w", err)
 	}
 	for name, to := range map[string]string{"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
@@ -184,38 +259,6 @@ func mountDev(root string) error {
 		if err := os.Symlink(to, dev+"/"+name); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func bindAll(root string, binds []Bind) error {
-	for _, b := range binds {
-		if err := bind(b.Source, root+b.Target, b.ReadOnly); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// bind mounts source at target, which it creates when it is missing.
-func bind(source, target string, readOnly bool) error {
-	fi, err := os.Stat(source)
-	if err != nil {
-		return fmt.Errorf("bind %s: %w", source, err)
-	}
-	if _, err := os.Lstat(target); err != nil {
-		if err := create(target, fi.IsDir()); err != nil {
-			return fmt.Errorf("bind %s: %w", source, err)
-		}
-	}
-	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("bind %s at %s: %w", source, target, err)
-	}
-	if !readOnly {
-		return nil
-	}
-	if err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
-		return fmt.Errorf("make %s read-only: %w", target, err)
 	}
 	return nil
 }
@@ -234,26 +277,29 @@ func create(target string, dir bool) error {
 	return f.Close()
 }
 
-// writeHosts gives the sandbox its own /etc/hosts: the host's and the spec's lines.
-func writeHosts(spec Spec, root string) error {
-	old, err := os.ReadFile("/etc/hosts")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	lines := append([]string{strings.TrimRight(string(old), "\n"), "127.0.0.1 " + spec.Hostname}, spec.Hosts...)
-	file := spec.Root + "/hosts"
-	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		return err
-	}
-	return bind(file, root+"/etc/hosts", false)
-}
-
-func link(root string, links []Link) error {
-	for _, l := range links {
-		if err := os.MkdirAll(root+path.Dir(l.Path), 0o755); err != nil {
+func (b *builder) makeDirs() error {
+	for _, d := range b.plan.Dirs {
+		dir, err := inside(b.root, d)
+		if err != nil {
 			return err
 		}
-		if err := os.Symlink(l.To, root+l.Path); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+func (b *builder) link() error {
+	for _, l := range b.plan.Links {
+		dir, err := inside(b.root, path.Dir(l.Path))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(l.To, dir+"/"+path.Base(l.Path)); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("link %s: %w", l.Path, err)
 		}
 	}
@@ -261,8 +307,13 @@ func link(root string, links []Link) error {
 }
 
 // pivot makes root the root and lets go of the old one.
-func pivot(root string) error {
-	if err := os.Chdir(root); err != nil {
+func (b *builder) pivot() error {
+	if b.plan.ReadOnly {
+		if err := protect(b.root); err != nil {
+			return err
+		}
+	}
+	if err := os.Chdir(b.root); err != nil {
 		return err
 	}
 	// With both names the same, the old root is stacked on the new one and
@@ -271,14 +322,14 @@ func pivot(root string) error {
 		return fmt.Errorf("change root: %w", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("let go of the old root: %w", err)
+		return fmt.Errorf("leave the old root: %w", err)
 	}
 	return os.Chdir("/")
 }
 
-// mountPoints lists where something is mounted, outermost first.
+// mountPoints lists the mount points of this process, parents first.
 func mountPoints() ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,28 @@ func (s *Session) Warnings() []string { return nil }
 // PID is the init process.
 func (s *Session) PID() int { return 0 }
 
+func (s *Session) untrusted() bool { return false }
+
+// InNetwork calls f.
+func (s *Session) InNetwork(func() error) error { return ErrUnavailable }
+
+// OwnNetwork is false.
+func (s *Session) OwnNetwork() bool { return false }
+
+// Publish always fails.
+func (s *Session) Publish(context.Context, string, string) (string, error) {
+	return "", ErrUnavailable
+}
+
+// AddHost always fails.
+func (s *Session) AddHost(string) error { return ErrUnavailable }
+
+// Done is closed when the sandbox has ended.
+func (s *Session) Done() <-chan struct{} { return nil }
+
+// Sweep removes what is left of an instance.
+func Sweep(string) error { return nil }
+
 // Exec runs one command.
 func (s *Session) Exec(context.Context, Command) (Exit, error) { return Exit{}, ErrUnavailable }
 

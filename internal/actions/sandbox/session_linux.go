@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -15,11 +18,17 @@ import (
 
 // Session is one running sandbox. It is safe for concurrent use.
 type Session struct {
+	spec     Spec
 	cmd      *exec.Cmd
 	control  *channel
+	group    *group   // nil without limits
+	network  *os.File // nil: the machine's
+	relays   *relays
 	warnings []string
+	users    int           // first user of an untrusted sandbox, outside
 	gone     chan struct{} // closed when init has ended and was reaped
 	closing  sync.Once
+	hosts    sync.Mutex // held over changes of the file of host names
 
 	mu     sync.Mutex
 	next   int
@@ -43,43 +52,18 @@ func Start(ctx context.Context, self string, spec Spec) (*Session, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: jobs need root for their namespaces and mounts; run lockstep as root", ErrUnavailable)
 	}
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("start sandbox: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
-	defer func() { _ = theirs.Close() }()
-	control, err := openChannel(ours)
-	_ = ours.Close() // openChannel made a copy
-	if err != nil {
+	s := &Session{spec: spec, gone: make(chan struct{}), exits: map[int]chan result{}, relays: newRelays()}
+	if err := s.makeGroup(); err != nil {
 		return nil, err
 	}
-	var stderr bytes.Buffer
-	cmd := &exec.Cmd{
-		Path: self, Args: []string{Name}, Env: []string{}, Dir: "/",
-		Stderr: &limited{w: &stderr, left: 16 << 10}, ExtraFiles: []*os.File{theirs},
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-			Setsid:     true,
-		},
-		WaitDelay: time.Second,
+	stderr := &limited{left: 16 << 10}
+	if err := s.launch(self, stderr); err != nil {
+		return nil, errors.Join(err, s.removeGroup())
 	}
-	if err := cmd.Start(); err != nil {
-		_ = control.conn.Close()
-		if errors.Is(err, syscall.EPERM) {
-			return nil, fmt.Errorf("%w: this machine does not let root make namespaces (CAP_SYS_ADMIN missing): %v", ErrUnavailable, err)
-		}
-		return nil, fmt.Errorf("start sandbox: %w", err)
-	}
-	s := &Session{cmd: cmd, control: control, gone: make(chan struct{}), exits: map[int]chan result{}}
-	go func() {
-		_ = cmd.Wait()
-		close(s.gone)
-	}()
-	if err := s.setUp(ctx, spec); err != nil {
+	if err := s.setUp(ctx); err != nil {
 		s.Close()
-		if stderr.Len() > 0 {
-			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		if text := bytes.TrimSpace(stderr.kept); len(text) > 0 {
+			err = fmt.Errorf("%w: %s", err, text)
 		}
 		return nil, err
 	}
@@ -87,11 +71,105 @@ func Start(ctx context.Context, self string, spec Spec) (*Session, error) {
 	return s, nil
 }
 
-func (s *Session) setUp(ctx context.Context, spec Spec) error {
+func (s *Session) makeGroup() (err error) {
+	switch of := s.spec.Of; {
+	case of != nil && of.group != nil:
+		s.group, err = of.group.beside(s.spec.Group, s.spec.Limits)
+	case of == nil && s.spec.Group != "":
+		s.group, err = newGroup(cgroupRoot, s.spec.Group, s.spec.Limits)
+	default:
+		return nil
+	}
+	if err == nil {
+		s.warnings = s.group.warnings()
+	}
+	return err
+}
+
+// launch starts the init process, which waits for its description.
+func (s *Session) launch(self string, stderr io.Writer) error {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
+	defer func() { _ = theirs.Close() }()
+	s.control, err = openChannel(ours)
+	_ = ours.Close() // openChannel made a copy
+	if err != nil {
+		return err
+	}
+	// By descriptor: a user namespace may not reach the folder of the program.
+	program, err := os.Open(self)
+	if err != nil {
+		_ = s.control.conn.Close()
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	defer func() { _ = program.Close() }()
+	attr := &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Setsid:     true,
+	}
+	if s.spec.Network != HostNetwork && s.spec.Join == nil {
+		attr.Cloneflags |= syscall.CLONE_NEWNET
+	}
+	if s.spec.Untrusted {
+		s.mapUsers(attr)
+	}
+	s.cmd = &exec.Cmd{
+		Path: fdPath(controlFD + 1), Args: []string{Name}, Env: []string{}, Dir: "/",
+		Stderr: stderr, ExtraFiles: []*os.File{theirs, program},
+		SysProcAttr: attr, WaitDelay: time.Second,
+	}
+	start := s.cmd.Start
+	if j := s.spec.Join; j != nil && j.network != nil {
+		start = func() error { return inNetwork(j.network, s.cmd.Start) }
+	}
+	if err := start(); err != nil {
+		_ = s.control.conn.Close()
+		if errors.Is(err, syscall.EPERM) {
+			return fmt.Errorf("%w: this machine does not let root make namespaces (CAP_SYS_ADMIN missing): %v", ErrUnavailable, err)
+		}
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	go func() {
+		_ = s.cmd.Wait()
+		close(s.gone)
+	}()
+	return nil
+}
+
+// mapUsers gives the process a user namespace: its root is a user of this
+// machine that nobody else is.
+func (s *Session) mapUsers(attr *syscall.SysProcAttr) {
+	const users, first, ranges = 1 << 16, 1 << 30, 1 << 14
+	s.users = first + rand.IntN(ranges)*users
+	if s.spec.Of != nil && s.spec.Of.users != 0 {
+		s.users = s.spec.Of.users
+	}
+	attr.Cloneflags |= syscall.CLONE_NEWUSER
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: s.users, Size: users}}
+	attr.GidMappings = attr.UidMappings
+	attr.GidMappingsEnableSetgroups = true
+	attr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
+}
+
+func (s *Session) untrusted() bool { return s.spec.Untrusted }
+
+// setUp describes the sandbox to init and waits until it stands.
+func (s *Session) setUp(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.control.conn.Close() })
 	defer stop()
 	_ = s.control.conn.SetDeadline(time.Now().Add(setupTimeout))
-	if err := s.control.send(message{Spec: &spec}, nil); err != nil {
+	if s.group != nil {
+		if err := s.group.enter(s.PID()); err != nil {
+			return err
+		}
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.describe(); err != nil {
 		return fmt.Errorf("set up sandbox: %w", err)
 	}
 	m, err := s.control.receive()
@@ -105,8 +183,67 @@ func (s *Session) setUp(ctx context.Context, spec Spec) error {
 	case m.Ready == nil:
 		return errors.New("set up sandbox: unexpected answer")
 	}
-	s.warnings = m.Ready.Warnings
+	s.warnings = append(s.warnings, m.Ready.Warnings...)
 	return s.control.conn.SetDeadline(time.Time{})
+}
+
+// connect makes the network and its relays.
+func (s *Session) connect(ctx context.Context) error {
+	if s.spec.Network == HostNetwork {
+		s.warnings = append(s.warnings, "the job has the machine's network: it reaches what listens on this machine")
+		return nil
+	}
+	if j := s.spec.Join; j != nil && j.network == nil {
+		return nil
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.PID()))
+	if err != nil {
+		return fmt.Errorf("open the job's network: %w", err)
+	}
+	s.network = ns
+	if s.spec.Join != nil {
+		return nil
+	}
+	var config net.ListenConfig
+	return inNetwork(ns, func() error {
+		if err := prepareNetwork(); err != nil {
+			return err
+		}
+		for _, r := range s.spec.Relays {
+			l, err := config.Listen(ctx, "tcp", r.Listen)
+			if err != nil {
+				return fmt.Errorf("listen at %s in the job's network: %w", r.Listen, err)
+			}
+			s.relays.serve(l, func(ctx context.Context) (net.Conn, error) { return dialOutside(ctx, r.Dial) })
+		}
+		return nil
+	})
+}
+
+// describe sends the plan with all that it needs of the host.
+func (s *Session) describe() error {
+	spec := s.spec
+	own, err := s.writeFiles()
+	if err != nil {
+		return err
+	}
+	spec.Binds = append(slices.Clone(spec.Binds), own...)
+	var users *os.File
+	if spec.Untrusted {
+		if users, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", s.PID())); err != nil {
+			return err
+		}
+		defer func() { _ = users.Close() }()
+	}
+	trees, files, err := openTrees(spec, users)
+	if err != nil {
+		return err
+	}
+	defer closeAll(files)
+	return s.control.send(message{Plan: &plan{
+		Hostname: spec.Hostname, Masks: spec.Masks, Links: spec.Links, Trees: trees, Limits: spec.Limits,
+		Image: len(spec.Layers) > 0, Dirs: spec.Dirs, ReadOnly: spec.ReadOnly, Untrusted: spec.Untrusted,
+	}}, files...)
 }
 
 // Warnings says what this machine could not isolate.
@@ -145,49 +282,36 @@ func (s *Session) Exec(ctx context.Context, c Command) (Exit, error) {
 	if ctx.Err() != nil {
 		return Exit{Code: 130, Signal: "interrupt"}, context.Cause(ctx)
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return Exit{}, fmt.Errorf("run in sandbox: %w", err)
-	}
 	done := make(chan result, 1)
 	s.mu.Lock()
 	s.next++
 	id := s.next
 	s.exits[id] = done
 	s.mu.Unlock()
-	err = s.control.send(message{Exec: &request{ID: id, Args: c.Args, Env: c.Env, Dir: c.Dir}}, w)
-	_ = w.Close()
-	if err != nil {
-		_ = r.Close()
+	defer func() {
+		s.mu.Lock()
+		delete(s.exits, id)
+		s.mu.Unlock()
+	}()
+	p := pipes{session: s, left: s.spec.Limits.Output}
+	before := s.group.trouble()
+	if err := p.start(id, c); err != nil {
+		p.abandon()
 		return Exit{}, s.lost(err)
 	}
-	out := &gate{w: c.Output}
-	drained := s.drain(r, out)
-	res, err := s.await(ctx, id, c.Grace, done)
-	select {
-	case <-drained:
-	case <-time.After(outputGrace): // a background process keeps the pipe
-	}
-	out.shut()
+	res, err := s.await(ctx, id, c.Grace, c.Signals, done)
+	p.finish()
 	if err == nil && res.Error != "" {
 		return Exit{Code: 127}, fmt.Errorf("%s", res.Error)
 	}
-	return Exit{Code: res.Code, Signal: res.Signal}, err
+	exit := Exit{Code: res.Code, Signal: res.Signal}
+	if s.group != nil && !exit.OK() {
+		exit.Why = s.group.why(before)
+	}
+	return exit, err
 }
 
-// drain copies until the last holder of the pipe ends, at the latest when the
-// session does, so that a background process never blocks on it.
-func (s *Session) drain(r *os.File, w io.Writer) <-chan struct{} {
-	done := make(chan struct{})
-	s.drains.Go(func() {
-		defer close(done)
-		defer func() { _ = r.Close() }()
-		_, _ = io.Copy(w, r)
-	})
-	return done
-}
-
-func (s *Session) await(ctx context.Context, id int, grace time.Duration, done <-chan result) (result, error) {
+func (s *Session) await(ctx context.Context, id int, grace time.Duration, signals []syscall.Signal, done <-chan result) (result, error) {
 	select {
 	case res := <-done:
 		return res, nil
@@ -198,8 +322,11 @@ func (s *Session) await(ctx context.Context, id int, grace time.Duration, done <
 	if grace <= 0 {
 		grace = 2500 * time.Millisecond
 	}
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
-		_ = s.control.send(message{Kill: &signal{ID: id, Signal: int(sig)}}, nil)
+	if len(signals) == 0 {
+		signals = []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}
+	}
+	for _, sig := range append(slices.Clone(signals), syscall.SIGKILL) {
+		_ = s.control.send(message{Kill: &signal{ID: id, Signal: int(sig)}})
 		select {
 		case res := <-done:
 			return res, context.Cause(ctx)
@@ -220,51 +347,28 @@ func (s *Session) lost(err error) error {
 	}
 }
 
-// Close kills every process of the sandbox and waits until they are gone.
+// Close kills every process of the sandbox, waits until they are gone, and
+// removes its cgroup.
 func (s *Session) Close() {
 	s.closing.Do(func() {
 		_ = s.cmd.Process.Kill()
 		<-s.gone
 		_ = s.control.conn.Close()
+		s.relays.close()
 		s.drains.Wait()
+		if s.network != nil {
+			_ = s.network.Close()
+		}
+		_ = s.removeGroup() // empty; the next Sweep takes what stays
 	})
 }
 
-// gate passes writes on until it is shut, then swallows them.
-type gate struct {
-	mu     sync.Mutex
-	w      io.Writer
-	closed bool
-}
+// Done is closed when the sandbox has ended.
+func (s *Session) Done() <-chan struct{} { return s.gone }
 
-func (g *gate) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed && g.w != nil {
-		if _, err := g.w.Write(p); err != nil {
-			g.closed = true
-		}
+func (s *Session) removeGroup() error {
+	if s.group == nil {
+		return nil
 	}
-	return len(p), nil
-}
-
-func (g *gate) shut() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-}
-
-// limited keeps the first bytes and drops the rest.
-type limited struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	n := min(len(p), l.left)
-	l.left -= n
-	if _, err := l.w.Write(p[:n]); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return s.group.remove()
 }

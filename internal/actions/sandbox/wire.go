@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -14,8 +16,8 @@ import (
 // message is one line on the control socket, either way.
 type message struct {
 	// From the supervisor.
-	Spec *Spec    `json:"spec,omitempty"`
-	Exec *request `json:"exec,omitempty"` // one file descriptor travels ahead: the output
+	Plan *plan    `json:"plan,omitempty"` // ahead travel the descriptors of its trees
+	Exec *request `json:"exec,omitempty"` // ahead travel input, output and errors, as far as it says
 	Kill *signal  `json:"kill,omitempty"`
 	// From init.
 	Ready *ready  `json:"ready,omitempty"`
@@ -23,11 +25,44 @@ type message struct {
 	Error string  `json:"error,omitempty"` // set-up failed
 }
 
+// plan is what init makes of a Spec; everything of the host is in Trees.
+type plan struct {
+	Hostname  string   `json:"hostname"`
+	Masks     []string `json:"masks,omitempty"`
+	Links     []Link   `json:"links,omitempty"`
+	Dirs      []string `json:"dirs,omitempty"`
+	Trees     []tree   `json:"trees"`
+	Limits    Limits   `json:"limits"`
+	Image     bool     `json:"image,omitempty"` // the root is not the host's
+	ReadOnly  bool     `json:"readOnly,omitempty"`
+	Untrusted bool     `json:"untrusted,omitempty"`
+}
+
+// Kinds of trees, in the order in which init uses them.
+const (
+	treeLower  = "lower"  // a layer of the root
+	treeShown  = "shown"  // a mount of the host within its programs
+	treeDevice = "device" // a node of /dev
+	treeBind   = "bind"
+)
+
+// tree is a detached copy of a host mount. Its descriptor travels beside the
+// description, so that init needs no path of the host.
+type tree struct {
+	Kind     string `json:"kind"`
+	Target   string `json:"target,omitempty"` // inside
+	Dir      bool   `json:"dir,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
 type request struct {
-	ID   int      `json:"id"`
-	Args []string `json:"args"`
-	Env  []string `json:"env"`
-	Dir  string   `json:"dir"`
+	ID     int      `json:"id"`
+	Args   []string `json:"args"`
+	Env    []string `json:"env"`
+	Dir    string   `json:"dir"`
+	User   string   `json:"user,omitempty"`
+	Input  bool     `json:"input,omitempty"`
+	Errors bool     `json:"errors,omitempty"`
 }
 
 type signal struct {
@@ -70,18 +105,27 @@ func openChannel(f *os.File) (*channel, error) {
 	return &channel{conn: conn}, nil
 }
 
-// send writes one message; file, when not nil, is passed along.
-func (c *channel) send(m message, file *os.File) error {
+// filesPerLine bounds the descriptors beside one line; the kernel takes 253.
+const filesPerLine = 64
+
+// send writes one message; files are passed along.
+func (c *channel) send(m message, files ...*os.File) error {
 	line, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode sandbox message: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if file != nil {
-		// An empty line carries the descriptor, so that the message itself
+	for some := range slices.Chunk(files, filesPerLine) {
+		fds := make([]int, len(some))
+		for i, f := range some {
+			fds[i] = int(f.Fd())
+		}
+		// An empty line carries the descriptors, so that the message itself
 		// may be written in pieces.
-		if _, _, err := c.conn.WriteMsgUnix([]byte("\n"), syscall.UnixRights(int(file.Fd())), nil); err != nil {
+		_, _, err := c.conn.WriteMsgUnix([]byte("\n"), syscall.UnixRights(fds...), nil)
+		runtime.KeepAlive(some)
+		if err != nil {
 			return fmt.Errorf("send to sandbox: %w", err)
 		}
 	}
@@ -116,7 +160,7 @@ func (c *channel) receive() (message, error) {
 }
 
 func (c *channel) fill() error {
-	data, oob := make([]byte, 64<<10), make([]byte, 256)
+	data, oob := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4*filesPerLine))
 	n, oobn, _, _, err := c.conn.ReadMsgUnix(data, oob)
 	if err != nil {
 		return fmt.Errorf("receive from sandbox: %w", err)
@@ -142,12 +186,15 @@ func (c *channel) fill() error {
 	return nil
 }
 
-// takeFile returns the oldest descriptor that came in.
-func (c *channel) takeFile() (*os.File, error) {
-	if len(c.fds) == 0 {
-		return nil, fmt.Errorf("no output descriptor came with the request")
+// takeFiles returns the n oldest descriptors that came in.
+func (c *channel) takeFiles(n int) ([]*os.File, error) {
+	if len(c.fds) < n {
+		return nil, fmt.Errorf("%d descriptors came with the request, want %d", len(c.fds), n)
 	}
-	f := os.NewFile(uintptr(c.fds[0]), "output")
-	c.fds = c.fds[1:]
-	return f, nil
+	files := make([]*os.File, n)
+	for i := range files {
+		files[i] = os.NewFile(uintptr(c.fds[i]), "passed")
+	}
+	c.fds = c.fds[n:]
+	return files, nil
 }

@@ -199,31 +199,56 @@ func (c *converter) workflow(w *actionlint.Workflow) *Workflow {
 }
 
 func (c *converter) event(e actionlint.Event) Event {
-	out := Event{Name: e.EventName()}
+	out := Event{Name: e.EventName(), Lines: map[string]int{}}
 	switch e := e.(type) {
 	case *actionlint.WebhookEvent:
 		out.Line = e.Pos.Line
-		out.Branches, out.BranchesIgnore = filter(e.Branches), filter(e.BranchesIgnore)
-		out.Tags, out.TagsIgnore = filter(e.Tags), filter(e.TagsIgnore)
-		out.Paths, out.PathsIgnore = filter(e.Paths), filter(e.PathsIgnore)
+		out.Branches, out.BranchesIgnore = out.filter(e.Branches), out.filter(e.BranchesIgnore)
+		out.Tags, out.TagsIgnore = out.filter(e.Tags), out.filter(e.TagsIgnore)
+		out.Paths, out.PathsIgnore = out.filter(e.Paths), out.filter(e.PathsIgnore)
+		out.Types, out.Workflows = values(e.Types), values(e.Workflows)
 		c.checkFilters(e)
 	case *actionlint.WorkflowDispatchEvent:
 		out.Line = e.Pos.Line
 		for _, in := range e.Inputs {
 			out.Inputs = append(out.Inputs, input(in))
 		}
-		slices.SortFunc(out.Inputs, func(a, b Input) int { return cmp.Compare(a.Line, b.Line) })
 	case *actionlint.ScheduledEvent:
 		out.Line = e.Pos.Line
+		for _, s := range e.Schedules {
+			cron := Cron{Expr: s.Cron.Value, Line: s.Cron.Pos.Line}
+			if s.Timezone != nil {
+				cron.Zone = s.Timezone.Value
+			}
+			out.Crons = append(out.Crons, cron)
+		}
 	case *actionlint.RepositoryDispatchEvent:
-		out.Line = e.Pos.Line
+		out.Line, out.Types = e.Pos.Line, values(e.Types)
 	case *actionlint.WorkflowCallEvent:
 		out.Line = e.Pos.Line
+		c.callEvent(e, &out)
 	}
-	if !c.unknownEvents[out.Line] && out.Name != "push" && out.Name != "workflow_dispatch" {
-		c.report(out.Line, 1, false, fmt.Sprintf("the event %q never starts a run here yet: only push and workflow_dispatch do", out.Name), "")
-	}
+	slices.SortFunc(out.Inputs, func(a, b Input) int { return cmp.Compare(a.Line, b.Line) })
 	return out
+}
+
+func (c *converter) callEvent(e *actionlint.WorkflowCallEvent, out *Event) {
+	types := map[actionlint.WorkflowCallEventInputType]string{
+		actionlint.WorkflowCallEventInputTypeNumber: "number", actionlint.WorkflowCallEventInputTypeBoolean: "boolean",
+	}
+	for _, in := range e.Inputs {
+		i := Input{Name: in.Name.Value, Type: cmp.Or(types[in.Type], "string"), Required: in.IsRequired(), DefaultText: c.text(in.Default), Line: in.Name.Pos.Line}
+		i.Default = i.DefaultText.Value
+		out.Inputs = append(out.Inputs, i)
+	}
+	for _, o := range e.Outputs {
+		out.Outputs = append(out.Outputs, CallOutput{Name: o.Name.Value, Value: c.text(o.Value)})
+	}
+	slices.SortFunc(out.Outputs, func(a, b CallOutput) int { return byPosition(a.Value, b.Value) })
+	for _, s := range e.Secrets {
+		out.Secrets = append(out.Secrets, CallSecret{Name: s.Name.Value, Required: s.Required != nil && s.Required.Value, Line: s.Name.Pos.Line})
+	}
+	slices.SortFunc(out.Secrets, func(a, b CallSecret) int { return cmp.Compare(a.Line, b.Line) })
 }
 
 func (c *converter) checkFilters(e *actionlint.WebhookEvent) {
@@ -238,13 +263,18 @@ func (c *converter) checkFilters(e *actionlint.WebhookEvent) {
 	}
 }
 
-func filter(f *actionlint.WebhookEventFilter) []string {
+func (e *Event) filter(f *actionlint.WebhookEventFilter) []string {
 	if f == nil {
 		return nil
 	}
-	out := make([]string, len(f.Values))
-	for i, v := range f.Values {
-		out[i] = v.Value
+	e.Lines[f.Name.Value] = f.Name.Pos.Line
+	return append([]string{}, values(f.Values)...)
+}
+
+func values(list []*actionlint.String) []string {
+	var out []string
+	for _, s := range list {
+		out = append(out, s.Value)
 	}
 	return out
 }

@@ -32,10 +32,32 @@ func (c *converter) job(j *actionlint.Job) *Job {
 		out.Outputs = append(out.Outputs, Var{Name: o.Name.Value, Value: c.text(o.Value)})
 	}
 	sortVars(out.Outputs)
-	if j.Environment != nil {
-		out.Environment = c.text(j.Environment.Name)
-		c.report(j.Environment.Pos.Line, j.Environment.Pos.Col, false,
-			"environments have no protection rules, secrets or variables of their own here yet: the job runs at once", "")
+	if e := j.Environment; e != nil {
+		out.Environment = &Environment{Name: c.text(e.Name), URL: c.text(e.URL), Deployment: c.boolean(e.Deployment), Line: e.Pos.Line}
+	}
+	if j.Container != nil {
+		out.Container = c.container(j.Container)
+	}
+	if j.Services != nil {
+		out.ServicesExpr = c.text(j.Services.Expression)
+		for _, s := range j.Services.Value {
+			out.Services = append(out.Services, Service{Name: s.Name.Value, Container: *c.container(s.Container)})
+		}
+		slices.SortFunc(out.Services, func(a, b Service) int { return cmp.Compare(a.Line, b.Line) })
+	}
+	if call := j.WorkflowCall; call != nil {
+		out.Uses = c.raw(call.Uses)
+		for _, in := range call.Inputs {
+			out.With = append(out.With, Var{Name: in.Name.Value, Value: c.scalar(in.Value)})
+		}
+		sortVars(out.With)
+		if call.InheritSecrets || call.Secrets != nil {
+			out.Secrets = &CallSecrets{Inherit: call.InheritSecrets}
+			for _, s := range call.Secrets {
+				out.Secrets.Map = append(out.Secrets.Map, Var{Name: s.Name.Value, Value: c.text(s.Value)})
+			}
+			sortVars(out.Secrets.Map)
+		}
 	}
 	if j.Strategy != nil {
 		out.Strategy = c.strategy(j.Strategy)
@@ -46,6 +68,20 @@ func (c *converter) job(j *actionlint.Job) *Job {
 		}
 	}
 	out.Unsupported = c.unsupported(j)
+	return out
+}
+
+func (c *converter) container(k *actionlint.Container) *Container {
+	out := &Container{Image: c.text(k.Image), Env: c.env(k.Env), Options: c.text(k.Options), Line: k.Pos.Line}
+	if k.Credentials != nil {
+		out.Username, out.Password, out.Credentials = c.text(k.Credentials.Username), c.text(k.Credentials.Password), c.text(k.Credentials.Expression)
+	}
+	for _, p := range k.Ports {
+		out.Ports = append(out.Ports, c.text(p))
+	}
+	for _, v := range k.Volumes {
+		out.Volumes = append(out.Volumes, c.text(v))
+	}
 	return out
 }
 

@@ -102,19 +102,56 @@ func (w *Workflow) Job(id string) *Job {
 type Event struct {
 	Name                     string
 	Line                     int
+	Types                    []string // nil: the event's default types
 	Branches, BranchesIgnore []string
 	Tags, TagsIgnore         []string
 	Paths, PathsIgnore       []string
-	Inputs                   []Input // of workflow_dispatch
+	Workflows                []string     // of workflow_run
+	Crons                    []Cron       // of schedule
+	Inputs                   []Input      // of workflow_dispatch and workflow_call
+	Outputs                  []CallOutput // of workflow_call
+	Secrets                  []CallSecret // of workflow_call
+	// Lines are the lines of the filters above by their key ("branches").
+	Lines map[string]int
 }
 
-// Input is one declared input of workflow_dispatch.
+// LineOf is the line of one of the event's keys, or of the event.
+func (e *Event) LineOf(key string) int {
+	if line := e.Lines[key]; line > 0 {
+		return line
+	}
+	return e.Line
+}
+
+// Cron is one entry of `schedule`.
+type Cron struct {
+	Expr string // five fields
+	Zone string // IANA name; "" is UTC
+	Line int
+}
+
+// Input is one declared input of workflow_dispatch or workflow_call.
 type Input struct {
+	Name        string
+	Description string
+	Type        string // string, number, boolean, choice, environment
+	Required    bool
+	Default     string
+	DefaultText Text // Default with its place; of workflow_call perhaps with ${{ }}
+	Options     []string
+	Line        int
+}
+
+// CallOutput is an output of a reusable workflow.
+type CallOutput struct {
+	Name  string
+	Value Text // sees the context `jobs`
+}
+
+// CallSecret is a secret that a reusable workflow takes.
+type CallSecret struct {
 	Name     string
-	Type     string // string, number, boolean, choice, environment
 	Required bool
-	Default  string
-	Options  []string
 	Line     int
 }
 
@@ -126,17 +163,71 @@ type Permissions struct {
 }
 
 // Write reports whether the scope ("contents") may be written.
-func (p *Permissions) Write(scope string) bool {
-	return p.All == "write-all" || p.All == "" && p.Scopes[scope] == "write"
+func (p *Permissions) Write(scope string) bool { return p.Level(scope) == "write" }
+
+// Level is what a scope ("pull-requests") allows: read, write or none. A scope
+// that is not named is none as soon as one is.
+func (p *Permissions) Level(scope string) string {
+	switch p.All {
+	case "write-all":
+		return "write"
+	case "read-all":
+		return "read"
+	}
+	if level := p.Scopes[scope]; level != "" {
+		return level
+	}
+	return "none"
 }
 
 // Defaults are `defaults.run`.
 type Defaults struct{ Shell, Dir Text }
 
 // Concurrency is a group of which one runs at a time.
-type Concurrency struct{ Group, CancelInProgress Text }
+type Concurrency struct {
+	Group, CancelInProgress Text
+	Queue                   Text // "max": up to 100 wait; absent or "single": one waits
+}
 
-// Job is one entry of `jobs`.
+// Environment is what a job deploys to.
+type Environment struct {
+	Name, URL  Text
+	Deployment Text // "false": no deployment is made
+	Line       int
+}
+
+// Container is where the steps of a job, or a service, run.
+type Container struct {
+	Image              Text // may be one expression that gives the whole mapping
+	Username, Password Text
+	Credentials        Text // one expression for both of them
+	Env                Env
+	Ports, Volumes     []Text
+	Options            Text
+	Entrypoint         Text // of a service
+	Command            Text // of a service
+	Line               int
+}
+
+// Service is one entry of `services`.
+type Service struct {
+	Name string
+	Container
+}
+
+// CallSecrets are the secrets that a job hands to a reusable workflow.
+type CallSecrets struct {
+	Inherit bool
+	Map     []Var
+}
+
+// Snapshot is `snapshot`: an image to make of the runner.
+type Snapshot struct {
+	Image, Version, If Text
+	Line               int
+}
+
+// Job is one entry of `jobs`: Steps or Uses is set.
 type Job struct {
 	ID              string
 	Line            int
@@ -144,6 +235,7 @@ type Job struct {
 	Needs           []string
 	If              Text
 	RunsOn          []Text
+	RunsOnGroup     Text
 	Permissions     *Permissions
 	Concurrency     *Concurrency
 	Outputs         []Var
@@ -151,24 +243,40 @@ type Job struct {
 	Defaults        Defaults
 	Steps           []*Step
 	TimeoutMinutes  Text
+	CancelTimeout   Text // cancel-timeout-minutes
 	ContinueOnError Text
 	Strategy        *Strategy
-	Environment     Text
+	Environment     *Environment
+	Container       *Container
+	Services        []Service
+	ServicesExpr    Text // instead of Services: one expression that gives an object
+	Snapshot        *Snapshot
+	// Of a job that calls a reusable workflow.
+	Uses    Text
+	With    []Var
+	Secrets *CallSecrets
 	// Unsupported names what GitHub would do and this engine cannot: the
 	// job fails with it before it starts.
 	Unsupported []Diagnostic
 }
 
-// Step is one entry of `steps`: Run or Uses is set.
+// Step is one entry of `steps`: exactly one of Run, Uses, Wait, WaitAll,
+// Cancel and Parallel is set.
 type Step struct {
 	ID, Name, If    Text
 	Line            int
 	Env             Env
 	ContinueOnError Text
 	TimeoutMinutes  Text
+	CancelTimeout   Text // cancel-timeout-minutes
 	Run, Shell, Dir Text
 	Uses            Text
 	With            []Var
+	Background      bool    // later steps do not wait for it
+	Wait            []Text  // waits for the background steps with these ids
+	WaitAll         bool    // waits for all background steps
+	Cancel          Text    // ends the background step with this id
+	Parallel        []*Step // these run side by side; the next step waits for all
 }
 
 // Strategy is `strategy`.
