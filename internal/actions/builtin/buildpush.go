@@ -19,7 +19,7 @@ func setupBuildx() Action {
 		Name: "docker/setup-buildx-action",
 		NoEffect: map[string]string{"version": "BuildKit is built in", "driver": "BuildKit is built in", "driver-opts": "BuildKit is built in",
 			"buildkitd-flags": "BuildKit is built in", "buildkitd-config": "BuildKit is built in", "buildkitd-config-inline": "BuildKit is built in",
-			"install": "there is no docker command", "use": "there is one builder", "endpoint": "there is one builder", "platforms": "the machine's own platform is used",
+			"install": "there is no docker command", "use": "there is one builder", "driver-opts-file": "BuildKit is built in", "endpoint": "there is one builder", "platforms": "the machine's own platform is used",
 			"name": "there is one builder", "append": "there is one builder", "cleanup": "nothing is left behind", "cache-binary": "BuildKit is built in", "keep-state": "the cache is always kept"},
 		Run: func(_ context.Context, c *Call) error {
 			c.Logf("Images are built by this machine's own BuildKit; there is nothing to set up.")
@@ -44,18 +44,14 @@ func setupQEMU() Action {
 }
 
 func buildPush() Action {
-	const cache = "the build cache of this machine is always used"
 	return Action{
 		Name: "docker/build-push-action",
 		Inputs: map[string]string{"context": "", "file": "", "tags": "", "push": "false", "load": "false", "build-args": "", "labels": "",
-			"target": "", "platforms": "", "no-cache": "false", "secrets": "", "secret-envs": "", "secret-files": "", "outputs": ""},
-		NoEffect: map[string]string{
-			"cache-from": cache, "cache-to": cache, "no-cache-filters": cache, "provenance": "no provenance is attached yet", "sbom": "no SBOM is attached yet",
-			"attests": "no attestations are attached yet", "annotations": "annotations are not written yet", "pull": "base images come from the local registry",
-			"builder": "there is one builder", "github-token": "the context is this repository", "network": "builds use the builder's own network",
-			"shm-size": "builds have no limit of their own", "ulimit": "builds have no limit of their own", "cgroup-parent": "builds have no group of their own",
-			"call": "the image is built", "allow": "no entitlement is needed"},
-		Run: runBuildPush,
+			"target": "", "platforms": "", "no-cache": "false", "secrets": "", "secret-envs": "", "secret-files": "", "outputs": "",
+			"cache-from": "", "cache-to": "", "no-cache-filters": "", "provenance": "", "sbom": "", "attests": "", "annotations": "", "pull": "false",
+			"network": "", "shm-size": "", "ulimit": "", "cgroup-parent": "", "call": "", "allow": "", "add-hosts": "", "build-contexts": "", "ssh": ""},
+		NoEffect: map[string]string{"builder": "there is one builder", "github-token": "the context is this repository"},
+		Run:      runBuildPush,
 	}
 }
 
@@ -67,6 +63,7 @@ func runBuildPush(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
+	r.Path = repoDir
 	c.Logf("Building %s from %s", strings.Join(r.Tags, ", "), path.Join(repoDir, r.Dockerfile))
 	result, err := c.Job.Builder.Build(ctx, r, c.Out)
 	if err != nil {
@@ -101,6 +98,9 @@ func buildRequest(ctx context.Context, c *Call) (r BuildRequest, repoDir string,
 	if err := outputs(c, &r); err != nil {
 		return r, "", err
 	}
+	if err := buildOptions(ctx, c, &r); err != nil {
+		return r, "", err
+	}
 	if r.BuildArgs, err = assignments(c, "build-args"); err != nil {
 		return r, "", err
 	}
@@ -127,32 +127,6 @@ func buildRequest(ctx context.Context, c *Call) (r BuildRequest, repoDir string,
 	return r, repoDir, nil
 }
 
-// outputs understands the exporters that are the same as push and load.
-func outputs(c *Call, r *BuildRequest) error {
-	for _, o := range c.list("outputs", false) {
-		kind := "" // of type=image,push=true
-		for field := range strings.SplitSeq(o, ",") {
-			key, value, _ := strings.Cut(field, "=")
-			switch strings.TrimSpace(key) {
-			case "type":
-				kind = value
-			case "push":
-				r.Push = r.Push || value == "true"
-			}
-		}
-		switch kind {
-		case "registry":
-			r.Push = true
-		case "docker":
-			r.Load = true
-		case "image":
-		default:
-			return c.errorf("use push, or outputs of type image or registry", "output %q is not supported yet", o)
-		}
-	}
-	return nil
-}
-
 func assignments(c *Call, name string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, line := range c.list(name, false) {
@@ -173,43 +147,6 @@ func assignments(c *Call, name string) (map[string]string, error) {
 	return out, nil
 }
 
-func secrets(c *Call, into map[string][]byte) error {
-	plain, err := assignments(c, "secrets")
-	if err != nil {
-		return c.errorf("", "input secrets must be lines of id=value")
-	}
-	for id, value := range plain {
-		into[id] = []byte(strings.Trim(value, `"`))
-		c.Job.Mask(value)
-	}
-	env := map[string]string{}
-	for _, kv := range c.Env {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	for _, line := range c.list("secret-envs", true) {
-		id, name, ok := strings.Cut(line, "=")
-		if !ok {
-			name = id
-		}
-		if _, ok := env[name]; !ok {
-			return c.errorf("", "input secret-envs: the environment has no %q", name)
-		}
-		into[id] = []byte(env[name])
-	}
-	for _, line := range c.list("secret-files", true) {
-		id, file, _ := strings.Cut(line, "=")
-		inside, err := within(c, file)
-		if err != nil {
-			return err
-		}
-		if into[id], err = readFile(c.Job.Files, inside, 1<<20); err != nil {
-			return c.errorf("", "input secret-files: %w", err)
-		}
-	}
-	return nil
-}
-
 // within turns a path of the job into one relative to its workspace.
 func within(c *Call, p string) (string, error) {
 	if path.IsAbs(p) {
@@ -224,36 +161,6 @@ func within(c *Call, p string) (string, error) {
 		return "", c.errorf("use a path in the workspace", "%q is outside of the workspace", p)
 	}
 	return p, nil
-}
-
-// contextDir finds the build context on this machine. Without the input it is
-// the commit itself, as the real action's Git context is.
-func contextDir(ctx context.Context, c *Call) (dir, repoDir string, err error) {
-	input := c.With["context"]
-	if input == "" {
-		c.Logf("No context given: building from commit %s as it is in the repository.", c.Job.Commit)
-		dir := filepath.Join(c.Job.ScratchDir, "context-"+c.Job.Commit)
-		return dir, "", unpackCommit(ctx, c, dir)
-	}
-	if strings.Contains(input, "://") || strings.HasPrefix(input, "git@") {
-		return "", "", c.errorf("check the repository out and use its path", "build context %q: remote contexts are not supported yet", input)
-	}
-	inside, err := within(c, input)
-	if err != nil {
-		return "", "", err
-	}
-	fi, err := c.Job.Files.Stat(inside)
-	if err != nil || !fi.IsDir() {
-		return "", "", c.errorf("check the repository out before, and check the input context", "build context %q is not a directory of the workspace", input)
-	}
-	// A path with a link in it is refused: the builder works on this machine,
-	// not in the sandbox.
-	for part := inside; part != "."; part = path.Dir(part) {
-		if fi, err := c.Job.Files.Lstat(part); err != nil || fi.Mode()&os.ModeSymlink != 0 {
-			return "", "", c.errorf("use the real path", "build context %q goes through the symbolic link %q", input, part)
-		}
-	}
-	return filepath.Join(c.Job.WorkspaceDir, filepath.FromSlash(inside)), inside, nil
 }
 
 // dockerfile is the input file, which is relative to the workspace, relative to
@@ -292,8 +199,8 @@ func checkDockerfile(c *Call, contextDir, file string) (err error) {
 // maxContext bounds the files of a commit that become a build context.
 const maxContext = 2 << 30
 
-// unpackCommit writes the tree of the run's commit to dir.
-func unpackCommit(ctx context.Context, c *Call, dir string) (err error) {
+// unpackCommit writes the tree of a commit to dir.
+func unpackCommit(ctx context.Context, c *Call, commit, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -303,11 +210,11 @@ func unpackCommit(ctx context.Context, c *Call, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.Job.Archive(ctx, c.Job.Commit, w)) }()
+	go func() { w.CloseWithError(c.Job.Archive(ctx, commit, w)) }()
 	err = unpack(tar.NewReader(r), root)
 	_ = r.Close()
 	if err != nil {
-		return fmt.Errorf("unpack commit %s: %w", c.Job.Commit, err)
+		return fmt.Errorf("unpack commit %s: %w", commit, err)
 	}
 	return nil
 }

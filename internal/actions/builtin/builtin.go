@@ -49,6 +49,9 @@ type Job struct {
 	HTTP  http.RoundTripper
 	Store Store // nil: there are no artifacts and caches
 	Scans Scans // nil: findings are only shown
+	// Succeeded says whether all steps so far did; nil means yes. Post parts
+	// ask it.
+	Succeeded func() bool
 
 	// Archive writes the tree of a commit as a tar stream.
 	Archive func(ctx context.Context, commit string, w io.Writer) error
@@ -74,6 +77,8 @@ type Call struct {
 	SetEnv    func(name, value string)
 	AddPath   func(dir string)
 	Annotate  func(command.Annotation)
+	// Summary adds Markdown to the page of the run; nil drops it.
+	Summary func(markdown string)
 }
 
 // Action is one built-in.
@@ -110,7 +115,12 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 func actions() []Action {
-	return []Action{checkout(), setupGo(), dockerLogin(), setupBuildx(), setupQEMU(), buildPush(), metadata()}
+	return slices.Concat(
+		[]Action{checkout(), dockerLogin(), setupBuildx(), setupQEMU(), buildPush(), metadata()},
+		[]Action{azureLogin(), azureCLI(), uploadArtifact(), downloadArtifact(), cacheAction(), cacheRestore(), cacheSave()},
+		setups(), kubernetesActions(),
+		[]Action{pathsFilter(), githubScript(), uploadSARIF(), trivy(), checkov(), createPullRequest(), comment()},
+	)
 }
 
 // Find returns the action for a `uses`, whatever its version.
@@ -137,6 +147,9 @@ func Check(uses string) error {
 		return &Error{Msg: fmt.Sprintf("local action %q: actions in the repository are not supported yet", uses), Hint: "move its commands into a run step"}
 	case strings.HasPrefix(uses, "docker://"):
 		return &Error{Msg: fmt.Sprintf("container action %q is not supported yet", uses), Hint: "run the program in a run step"}
+	}
+	if err := Refusal(uses); err != nil {
+		return err
 	}
 	return &Error{Msg: fmt.Sprintf("action %q is not part of this engine, and actions are not downloaded", uses),
 		Hint: "use a run step instead, or one of " + strings.Join(Names(), ", ")}

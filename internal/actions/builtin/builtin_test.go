@@ -59,8 +59,8 @@ func TestCheck(t *testing.T) {
 }
 
 func TestUnknownInputsWarnWithTheirLine(t *testing.T) {
-	_, _, _, log := call(t, "docker/build-push-action@v6", map[string]string{"typo": "x", "provenance": "true", "push": "true"})
-	if got := log.String(); !strings.Contains(got, `warning 12 unknown input "typo"`) || !strings.Contains(got, "Input provenance has no effect here") || strings.Contains(got, "push") && strings.Contains(got, `"push"`) {
+	_, _, _, log := call(t, "docker/build-push-action@v6", map[string]string{"typo": "x", "builder": "b", "push": "true"})
+	if got := log.String(); !strings.Contains(got, `warning 12 unknown input "typo"`) || !strings.Contains(got, "Input builder has no effect here") || strings.Contains(got, "push") && strings.Contains(got, `"push"`) {
 		t.Errorf("%s", got)
 	}
 }
@@ -151,7 +151,8 @@ func TestBuildRequest(t *testing.T) {
 	for want, with := range map[string]map[string]string{
 		"push needs a tag": {"context": ".", "push": "true"}, "is outside of the workspace": {"context": "../x"}, "is not a directory": {"context": "none"},
 		"remote contexts": {"context": "https://example.com/x.git"}, "must be true or false": {"context": ".", "push": "maybe"}, "outside of the build context": {"context": "app", "file": "Dockerfile"},
-		"is not name=value": {"context": ".", "build-args": "NOT_SET"}, "is not supported yet": {"context": ".", "outputs": "type=local,dest=out"},
+		"is not name=value": {"context": ".", "build-args": "NOT_SET"}, "has an unknown type": {"context": ".", "outputs": "type=moon,dest=out"}, "builder cannot reach": {"context": ".", "ssh": "default"},
+		"names no file": {"context": ".", "outputs": "type=oci"}, "build cache": {"context": ".", "cache-to": "type=s3,bucket=x"}, "always built": {"context": ".", "call": "check"},
 	} {
 		bad, _, _, _ := call(t, "docker/build-push-action@v6", with)
 		_ = bad.Job.Files.Mkdir("app", 0o755)

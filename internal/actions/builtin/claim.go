@@ -23,3 +23,8 @@ func claim(token, name string) string {
 	text, _ := claims[name].(string)
 	return text
 }
+
+// basicAuth is the value of a Basic authorization.
+func basicAuth(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+}

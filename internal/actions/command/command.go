@@ -1,12 +1,14 @@
 // Package command reads what a step says to its runner: workflow commands on
-// standard output and the environment files.
+// standard output, problems that matchers find there, and the environment files.
 //
-// Input: one line, or the content of GITHUB_OUTPUT, GITHUB_ENV, GITHUB_STATE or
-// GITHUB_PATH. Output: a [Command], or names and values in order.
+// Input: one line, or the content of GITHUB_OUTPUT, GITHUB_ENV, GITHUB_STATE,
+// GITHUB_PATH or a problem matcher file. Output: an [Event] per line, with its
+// [Command] or [Annotation] and what the log shows; names and values in order.
 //
-// Invariants: pure; errors carry the line of the file.
+// Invariants: no I/O; errors carry the line of the file; a pattern that takes
+// long is taken out of use, whatever it is.
 //
-// Start reading at [Parse] and [ParseFile].
+// Start reading at [Session.Read], [ParseMatchers] and [ParseFile].
 package command
 
 import (
@@ -25,20 +27,22 @@ type Command struct {
 var (
 	unescapeData = strings.NewReplacer("%0D", "\r", "%0d", "\r", "%0A", "\n", "%0a", "\n", "%25", "%")
 	unescapeProp = strings.NewReplacer("%0D", "\r", "%0d", "\r", "%0A", "\n", "%0a", "\n", "%3A", ":", "%3a", ":", "%2C", ",", "%2c", ",", "%25", "%")
+	unescapeOld  = strings.NewReplacer("%3B", ";", "%3b", ";", "%0D", "\r", "%0d", "\r", "%0A", "\n", "%0a", "\n", "%5D", "]", "%5d", "]", "%25", "%")
 )
 
-// Parse reads a line. ok is false when it is no command. The old form
-// ##[name]data is read too.
+// Parse reads a line that is a command. ok is false when it is none. The old
+// form ##[name]data is read too.
 func Parse(line string) (c Command, ok bool) {
 	line = strings.TrimLeft(line, " \t")
-	if rest, old := strings.CutPrefix(line, "##["); old {
-		head, data, found := strings.Cut(rest, "]")
-		if !found {
-			return Command{}, false
-		}
-		return build(head, ";", data)
+	if strings.HasPrefix(line, "##[") {
+		return parseOld(line)
 	}
-	rest, found := strings.CutPrefix(line, "::")
+	return parseNew(line)
+}
+
+// parseNew reads ::name key=value,key=value::data.
+func parseNew(line string) (Command, bool) {
+	rest, found := strings.CutPrefix(strings.TrimLeft(line, " \t"), "::")
 	if !found {
 		return Command{}, false
 	}
@@ -46,19 +50,33 @@ func Parse(line string) (c Command, ok bool) {
 	if !found {
 		return Command{}, false
 	}
-	return build(head, ",", data)
+	return build(head, ",", unescapeProp, unescapeData.Replace(data))
 }
 
-func build(head, separator, data string) (Command, bool) {
+// parseOld reads ##[name key=value;key=value]data, which may stand anywhere in
+// a line.
+func parseOld(line string) (Command, bool) {
+	_, rest, found := strings.Cut(line, "##[")
+	if !found {
+		return Command{}, false
+	}
+	head, data, found := strings.Cut(rest, "]")
+	if !found {
+		return Command{}, false
+	}
+	return build(head, ";", unescapeOld, unescapeOld.Replace(data))
+}
+
+func build(head, separator string, unescape *strings.Replacer, data string) (Command, bool) {
 	name, props, _ := strings.Cut(head, " ")
 	if name == "" {
 		return Command{}, false
 	}
-	c := Command{Name: strings.ToLower(name), Props: map[string]string{}, Data: unescapeData.Replace(data)}
+	c := Command{Name: strings.ToLower(name), Props: map[string]string{}, Data: data}
 	for p := range strings.SplitSeq(props, separator) {
 		key, value, ok := strings.Cut(strings.TrimSpace(p), "=")
 		if ok && key != "" {
-			c.Props[strings.ToLower(key)] = unescapeProp.Replace(value)
+			c.Props[strings.ToLower(key)] = unescape.Replace(value)
 		}
 	}
 	return c, true
@@ -93,7 +111,29 @@ func (c Command) Annotation() (Annotation, bool) {
 	return Annotation{
 		Level: c.Name, Message: c.Data, Title: c.Props["title"], File: c.Props["file"], Line: number("line"),
 		EndLine: number("endline"), Column: number("col"), EndColumn: number("endcolumn"),
-	}, true
+	}.normal(), true
+}
+
+// normal repairs lines and columns as the runner does: an end alone is the
+// beginning too; columns need a line, and one line only; what ends before it
+// begins is left out.
+func (a Annotation) normal() Annotation {
+	if a.Line == 0 {
+		a.Line = a.EndLine
+	}
+	if a.Column == 0 {
+		a.Column = a.EndColumn
+	}
+	if a.Line == 0 || (a.EndLine != 0 && a.EndLine != a.Line) {
+		a.Column, a.EndColumn = 0, 0
+	}
+	if a.EndLine != 0 && a.EndLine < a.Line {
+		a.Line, a.EndLine = 0, 0
+	}
+	if a.EndColumn != 0 && a.EndColumn < a.Column {
+		a.Column, a.EndColumn = 0, 0
+	}
+	return a
 }
 
 // Pair is one assignment of an environment file.

@@ -30,6 +30,23 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s\n got %q\nwant %q", line, got, want)
 		}
 	}
+	for line, want := range map[string]Annotation{
+		"::error line=3,endLine=5,col=1::m":            {Line: 3, EndLine: 5},
+		"::error endLine=5::m":                         {Line: 5, EndLine: 5},
+		"::error line=5,endLine=3::m":                  {},
+		"::error col=3,endColumn=4::m":                 {},
+		"::error line=1,col=3,endColumn=4::m":          {Line: 1, Column: 3, EndColumn: 4},
+		"::error line=1,col=4,endColumn=3::m":          {Line: 1},
+		"::error line=1,endLine=1,endColumn=3::m":      {Line: 1, EndLine: 1, Column: 3, EndColumn: 3},
+		"##[error line=2;title=a%3Bb%5D]m":             {Line: 2, Title: "a;b]"},
+		"::error line=99999999999999999999,title=x::m": {Title: "x"},
+	} {
+		c, _ := Parse(line)
+		want.Level, want.Message = "error", "m"
+		if got, _ := c.Annotation(); got != want {
+			t.Errorf("%s\n got %+v\nwant %+v", line, got, want)
+		}
+	}
 	if c, ok := Parse("::add-mask::a:b"); !ok || c.Name != "add-mask" || c.Data != "a:b" {
 		t.Errorf("%+v", c)
 	}

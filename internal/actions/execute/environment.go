@@ -1,7 +1,8 @@
 package execute
 
 import (
-	"fmt"
+	"maps"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -9,22 +10,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
-	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
-
-// exprEnv is what expressions of a step see. stepEnv may be nil.
-func (j *job) exprEnv(stepEnv *expr.Object) expr.Env {
-	contexts := j.plan.Contexts()
-	env := j.env
-	if stepEnv != nil {
-		env = stepEnv
-	}
-	contexts["github"], contexts["env"], contexts["steps"] = j.github, env, j.steps
-	contexts["job"] = expr.NewObject().Set("status", string(j.currentStatus()))
-	contexts["runner"] = expr.NewObject().Set("name", "lockstep").Set("os", "Linux").Set("arch", runnerArch()).
-		Set("temp", tempDir).Set("tool_cache", toolDir).Set("environment", "self-hosted").Set("debug", "")
-	return expr.Env{Contexts: contexts, Status: j.statusFunction, HashFiles: j.hashFiles}
-}
 
 func (j *job) cancelled() bool { return j.deadline != nil && j.deadline.Err() != nil }
 
@@ -35,55 +21,42 @@ func (j *job) currentStatus() schedule.Result {
 	return j.status
 }
 
-func (j *job) statusFunction(name string) bool {
+// statusFunction answers success() and the like: for the job's own steps by the
+// job, in a composite action by its steps so far.
+func (j *job) statusFunction(f *frame, name string) bool {
+	failed := j.status == schedule.Failure
+	if f.parent != nil {
+		failed = f.failed != nil
+	}
 	switch name {
 	case "always":
 		return true
 	case "cancelled":
 		return j.cancelled()
 	case "failure":
-		return !j.cancelled() && j.status == schedule.Failure
+		return !j.cancelled() && failed
 	}
-	return !j.cancelled() && j.status == schedule.Success
+	return !j.cancelled() && !failed
 }
 
-// addEnv evaluates a block of variables into one context; each sees the ones
-// of the blocks before.
-func (j *job) addEnv(into *expr.Object, block syntax.Env, stepEnv *expr.Object) error {
-	env := j.exprEnv(stepEnv)
-	if block.Expr.IsSet() {
-		v, err := env.Value(block.Expr.Value)
-		if err != nil {
-			return fmt.Errorf("env at line %d: %w", block.Expr.Line, err)
-		}
-		if o, ok := v.(*expr.Object); ok {
-			for _, k := range o.Keys() {
-				value, _ := o.Get(k)
-				into.Set(k, expr.Text(value))
-			}
+func (j *job) jobContext() *expr.Object {
+	c := expr.NewObject().Set("status", string(j.currentStatus()))
+	if j.jobInfo != nil {
+		for _, k := range j.jobInfo.Keys() {
+			v, _ := j.jobInfo.Get(k)
+			c.Set(k, v)
 		}
 	}
-	values := make([]string, len(block.Vars))
-	for i, v := range block.Vars {
-		value, err := env.Interpolate(v.Value.Value)
-		if err != nil {
-			return fmt.Errorf("env %s at line %d: %w", v.Name, v.Value.Line, err)
-		}
-		values[i] = value
-	}
-	for i, v := range block.Vars {
-		into.Set(v.Name, values[i])
-	}
-	return nil
+	return c
 }
 
-func copyObject(o *expr.Object) *expr.Object {
-	out := expr.NewObject()
-	for _, k := range o.Keys() {
-		v, _ := o.Get(k)
-		out.Set(k, v)
+func (j *job) runnerContext() *expr.Object {
+	debug := ""
+	if j.debug {
+		debug = "1"
 	}
-	return out
+	return expr.NewObject().Set("name", "lockstep").Set("os", "Linux").Set("arch", runnerArch()).Set("temp", tempDir).
+		Set("tool_cache", toolDir).Set("workspace", path.Dir(j.workspace())).Set("environment", "self-hosted").Set("debug", debug)
 }
 
 func runnerArch() string {
@@ -102,12 +75,23 @@ func (j *job) githubContext() *expr.Object {
 	if payload == nil {
 		payload = expr.NewObject()
 	}
+	triggering := p.TriggeringActor
+	if triggering == "" {
+		triggering = p.Actor
+	}
+	head, base := "", ""
+	if pr := at(payload, "pull_request"); pr != nil && strings.HasPrefix(p.Event, "pull_request") {
+		head, base = expr.Text(at(payload, "pull_request", "head", "ref")), expr.Text(at(payload, "pull_request", "base", "ref"))
+	}
 	c := expr.NewObject()
 	for _, kv := range [][2]string{
 		{"token", p.Token}, {"job", p.Job.ID}, {"ref", p.Ref}, {"sha", p.Commit}, {"repository", p.Repo}, {"repository_owner", owner},
+		{"repository_id", expr.Text(at(payload, "repository", "id"))}, {"repository_owner_id", expr.Text(at(payload, "repository", "owner", "id"))},
+		{"repository_visibility", visibility(payload)},
 		{"repositoryUrl", strings.Replace(j.Config.ServerURL, "http://", "git://", 1) + "/" + p.Repo + ".git"},
 		{"run_id", strconv.FormatInt(p.RunID, 10)}, {"run_number", strconv.FormatInt(p.RunNumber, 10)}, {"run_attempt", strconv.Itoa(p.Attempt)},
-		{"actor", p.Actor}, {"triggering_actor", p.Actor}, {"workflow", p.Workflow.Name}, {"head_ref", ""}, {"base_ref", ""}, {"event_name", p.Event},
+		{"actor", p.Actor}, {"actor_id", expr.Text(at(payload, "sender", "id"))}, {"triggering_actor", triggering},
+		{"workflow", p.Workflow.Name}, {"head_ref", head}, {"base_ref", base}, {"event_name", p.Event},
 		{"server_url", j.Config.ServerURL}, {"api_url", j.Config.APIURL}, {"graphql_url", j.Config.APIURL + "/graphql"},
 		{"ref_name", short}, {"ref_type", kind},
 		{"workflow_ref", p.Repo + "/" + p.Workflow.File + "@" + p.Ref}, {"workflow_sha", p.Commit},
@@ -115,21 +99,46 @@ func (j *job) githubContext() *expr.Object {
 	} {
 		c.Set(kv[0], kv[1])
 	}
-	return c.Set("ref_protected", false).Set("event", payload)
+	for k, v := range p.GitHub {
+		c.Set(k, v)
+	}
+	return c.Set("ref_protected", p.RefProtected).Set("event", payload)
+}
+
+func visibility(payload *expr.Object) string {
+	if v := expr.Text(at(payload, "repository", "visibility")); v != "" {
+		return v
+	}
+	if expr.Truthy(at(payload, "repository", "private")) {
+		return "private"
+	}
+	return "public"
+}
+
+// at walks down objects; what is not there is nil.
+func at(v any, keys ...string) any {
+	for _, k := range keys {
+		o, ok := v.(*expr.Object)
+		if !ok || o == nil {
+			return nil
+		}
+		v, _ = o.Get(k)
+	}
+	return v
 }
 
 func refName(ref string) (kind, short string) {
 	if tag, ok := strings.CutPrefix(ref, "refs/tags/"); ok {
 		return "tag", tag
 	}
-	return "branch", strings.TrimPrefix(ref, "refs/heads/")
+	return "branch", strings.TrimPrefix(strings.TrimPrefix(ref, "refs/heads/"), "refs/pull/")
 }
 
-// processEnv is the whole environment of a step's process. files are the
-// environment files of the step.
-func (j *job) processEnv(stepEnv *expr.Object, files map[string]string) []string {
+// processEnv is the whole environment of a step's process. extra wins: the
+// environment files of the step, the inputs of an action.
+func (j *job) processEnv(f *frame, stepEnv *expr.Object, extra ...map[string]string) []string {
 	env := map[string]string{"HOME": homeDir, "LANG": "C.UTF-8", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/bash",
-		"XDG_CACHE_HOME": homeDir + "/.cache"}
+		"XDG_CACHE_HOME": homeDir + "/.cache", "CI": "true"}
 	for k, v := range j.Config.ProxyEnv {
 		if v == j.Config.CAFile && v != "" {
 			v = caBundle // the host's path is not there inside
@@ -144,9 +153,7 @@ func (j *job) processEnv(stepEnv *expr.Object, files map[string]string) []string
 			env[k] = caBundle
 		}
 	}
-	for k, v := range j.Config.Env {
-		env[k] = v
-	}
+	maps.Copy(env, j.Config.Env)
 	pathSet := false
 	for _, k := range stepEnv.Keys() {
 		v, _ := stepEnv.Get(k)
@@ -156,12 +163,12 @@ func (j *job) processEnv(stepEnv *expr.Object, files map[string]string) []string
 	if !pathSet {
 		// The engine's own programs come last: the machine's win.
 		env["PATH"] = strings.Join(append(slices.Clone(j.paths), j.Config.Path, shimDir), ":")
+	} else if len(j.paths) > 0 {
+		env["PATH"] = strings.Join(append(slices.Clone(j.paths), env["PATH"]), ":")
 	}
-	for k, v := range j.defaults() {
-		env[k] = v
-	}
-	for k, v := range files {
-		env[k] = v
+	maps.Copy(env, j.defaults(f))
+	for _, m := range extra {
+		maps.Copy(env, m)
 	}
 	out := make([]string, 0, len(env))
 	for k, v := range env {
@@ -181,22 +188,31 @@ func isProxy(key string) bool {
 	return false
 }
 
+// fromGitHub are the parts of the github context that are variables too.
+var fromGitHub = []string{"ref", "sha", "repository", "repository_owner", "repository_id", "repository_owner_id", "run_id", "run_number", "run_attempt",
+	"actor", "actor_id", "triggering_actor", "workflow", "head_ref", "base_ref", "event_name", "server_url", "api_url", "graphql_url", "ref_name",
+	"ref_type", "ref_protected", "workflow_ref", "workflow_sha", "workspace", "event_path", "job", "retention_days", "action", "action_path",
+	"action_repository", "action_ref"}
+
 // defaults are the variables that GitHub sets for every step.
-func (j *job) defaults() map[string]string {
+func (j *job) defaults(f *frame) map[string]string {
 	env := map[string]string{
-		"CI": "true", "GITHUB_ACTIONS": "true", "RUNNER_OS": "Linux", "RUNNER_ARCH": runnerArch(), "RUNNER_NAME": "lockstep",
-		"RUNNER_ENVIRONMENT": "self-hosted", "RUNNER_TEMP": tempDir, "RUNNER_TOOL_CACHE": toolDir, "RUNNER_WORKSPACE": parent(j.workspace()),
+		"GITHUB_ACTIONS": "true", "RUNNER_OS": "Linux", "RUNNER_ARCH": runnerArch(), "RUNNER_NAME": "lockstep",
+		"RUNNER_ENVIRONMENT": "self-hosted", "RUNNER_TEMP": tempDir, "RUNNER_TOOL_CACHE": toolDir, "RUNNER_WORKSPACE": path.Dir(j.workspace()),
 		"AGENT_TOOLSDIRECTORY": toolDir,
 	}
-	for _, k := range []string{"ref", "sha", "repository", "repository_owner", "run_id", "run_number", "run_attempt", "actor", "triggering_actor",
-		"workflow", "head_ref", "base_ref", "event_name", "server_url", "api_url", "graphql_url", "ref_name", "ref_type", "workflow_ref",
-		"workflow_sha", "workspace", "event_path", "job", "retention_days", "action"} {
-		if v, ok := j.github.Get(k); ok {
+	if j.debug {
+		env["RUNNER_DEBUG"] = "1"
+	}
+	for _, k := range fromGitHub {
+		if v, ok := f.github.Get(k); ok {
 			env["GITHUB_"+strings.ToUpper(k)] = expr.Text(v)
 		}
 	}
-	env["GITHUB_REF_PROTECTED"] = "false"
+	for k, v := range j.plan.ServiceEnv { // GitHub gives the rest only to actions
+		if strings.HasPrefix(k, "ACTIONS_ID_TOKEN_REQUEST_") {
+			env[k] = v
+		}
+	}
 	return env
 }
-
-func parent(p string) string { return p[:strings.LastIndexByte(p, '/')] }

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-gitops/lockstep/internal/actions/action"
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
@@ -58,6 +59,14 @@ type Runner struct {
 	Config        Config
 	Builder       builtin.Builder
 	RegistryProbe http.RoundTripper
+	HTTP          http.RoundTripper // what built-in actions reach; nil means RegistryProbe
+	// Actions finds the actions that are not built in; nil: there are none.
+	Actions *action.Resolver
+	// Containers runs Docker actions, job containers and services; nil: it
+	// cannot be done here.
+	Containers Containers
+
+	node nodeProgram
 }
 
 // Plan is one job to run.
@@ -70,16 +79,28 @@ type Plan struct {
 	Event             string // "push", "workflow_dispatch"
 	Payload           *expr.Object
 	Actor             string
-	RunID             int64
-	RunNumber         int64
-	Attempt           int
-	Token             string
-	Secrets           map[string]string
-	Vars              map[string]string
-	Needs             *expr.Object
-	Inputs            *expr.Object
-	Matrix            *expr.Object // nil without one
-	Strategy          *expr.Object
+	TriggeringActor   string // of a re-run; "" means Actor
+	RefProtected      bool
+	// ServiceEnv are the runner services' variables: all of them for actions,
+	// those of the ID token for run steps too. Values of names that end in
+	// _TOKEN are secret.
+	ServiceEnv map[string]string
+	RunID      int64
+	RunNumber  int64
+	Attempt    int
+	Token      string
+	Secrets    map[string]string
+	Vars       map[string]string
+	Needs      *expr.Object
+	Inputs     *expr.Object
+	Matrix     *expr.Object // nil without one
+	Strategy   *expr.Object
+	// GitHub are values of the github context beyond the ones made of the fields
+	// above, or in their place: head_ref, base_ref, workflow, workflow_ref,
+	// job_workflow_ref, triggering_actor.
+	GitHub map[string]string
+	Store  builtin.Store // artifacts and caches for built-in actions; nil: none
+	Scans  builtin.Scans
 	// Archive writes the tree of a commit of the repository as tar.
 	Archive func(ctx context.Context, commit string, w io.Writer) error
 	// Hard ends when the job must end at once, without its always() steps.
@@ -104,6 +125,20 @@ type Reporter interface {
 	Summary(step int, markdown string)
 }
 
+// Use is an action that a job uses, and what stands behind its name.
+type Use struct {
+	Ref    string // as written
+	Commit string // full; "builtin" for a part of the engine
+	From   string // "the forge", the URL of a remote, "" for a part of the engine
+	// File and Line are where the workflow says `uses`, also for what an
+	// action uses in turn.
+	File string
+	Line int
+}
+
+// UseReporter is a Reporter that hears of actions too, before the steps.
+type UseReporter interface{ Used(u Use) }
+
 // Failure is why a job failed.
 type Failure struct {
 	Step    int // 0: the job itself
@@ -120,6 +155,8 @@ type Result struct {
 	Conclusion schedule.Result
 	Outputs    map[string]string
 	Failure    *Failure
+	// EnvironmentURL is `environment.url`, evaluated after the last step.
+	EnvironmentURL string
 }
 
 // Errors that end a job, as causes of its context.
@@ -127,6 +164,11 @@ var (
 	ErrCancelled = errors.New("the run was cancelled")
 	ErrTimeout   = errors.New("the job ran longer than its timeout-minutes")
 )
+
+// debug reports whether the repository asks for debug logs.
+func (p *Plan) debug() bool {
+	return p.Secrets["ACTIONS_STEP_DEBUG"] == "true" || p.Vars["ACTIONS_STEP_DEBUG"] == "true"
+}
 
 // Contexts are the contexts that a plan gives, before any step ran.
 func (p *Plan) Contexts() map[string]any {
@@ -142,25 +184,6 @@ func (p *Plan) Contexts() map[string]any {
 	}
 }
 
-// Preflight says why a job cannot run here: parts that are not supported, and
-// actions that do not exist. Nothing was started then.
-func Preflight(w *syntax.Workflow, j *syntax.Job) *Failure {
-	if len(j.Unsupported) > 0 {
-		d := j.Unsupported[0]
-		return &Failure{Message: d.Message, Hint: d.Hint, File: d.File, Line: d.Line}
-	}
-	for _, s := range j.Steps {
-		if !s.Uses.IsSet() {
-			continue
-		}
-		var e *builtin.Error
-		if err := builtin.Check(s.Uses.Value); errors.As(err, &e) {
-			return &Failure{Message: e.Msg, Hint: e.Hint, File: w.File, Line: s.Uses.Line}
-		}
-	}
-	return nil
-}
-
 // Run runs the job until it ended. When ctx ends, the step that runs is ended,
 // steps that ask for it (always(), cancelled()) still run, and the conclusion
 // is cancelled, or failure when the cause is ErrTimeout.
@@ -168,10 +191,15 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 	if p.Hard == nil {
 		p.Hard = context.Background()
 	}
-	j := &job{Runner: r, plan: p, report: report, masker: &mask.Masker{}}
+	j := &job{Runner: r, plan: p, report: report, masker: &mask.Masker{}, foreign: map[string]bool{}, extracted: map[string]bool{}}
 	j.masker.Add(p.Token)
 	for _, v := range p.Secrets {
 		j.masker.Add(v)
+	}
+	for k, v := range p.ServiceEnv {
+		if strings.HasSuffix(k, "_TOKEN") {
+			j.masker.Add(v)
+		}
 	}
 	defer j.close()
 	if f := j.setUp(ctx); f != nil {
@@ -181,14 +209,14 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 }
 
 // layout is where the parts of a job are on this machine.
-type layout struct{ base, root, work, temp, home, tmp, scratch, cache, gopath string }
+type layout struct{ base, root, work, temp, home, tmp, actions, scratch, cache, gopath string }
 
 func (r *Runner) layout(p *Plan) layout {
 	base := filepath.Join(r.Config.JobsDir, fmt.Sprint(p.ID))
 	cache := filepath.Join(r.Config.CacheDir, strings.ReplaceAll(strings.ToLower(p.Repo), "/", "__"))
 	return layout{
 		base: base, root: base + "/root", work: base + "/work", temp: base + "/temp", home: base + "/home",
-		tmp: base + "/tmp", scratch: base + "/scratch", cache: cache + "/cache", gopath: cache + "/go",
+		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", cache: cache + "/cache", gopath: cache + "/go",
 	}
 }
 
@@ -196,7 +224,7 @@ func (l layout) create() error {
 	if err := os.RemoveAll(l.base); err != nil {
 		return err
 	}
-	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.scratch, l.cache, l.gopath} {
+	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.actions, l.scratch, l.cache, l.gopath} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

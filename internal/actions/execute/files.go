@@ -127,18 +127,30 @@ func (j *job) takeFiles(f fileCommands, outputs *expr.Object, state map[string]s
 		}
 		return nil
 	}))
-	each("GITHUB_STEP_SUMMARY", maxSummary, func(content string) error {
+	each("GITHUB_STEP_SUMMARY", maxCommandFile, func(content string) error {
+		if len(content) > maxSummary {
+			message := fmt.Sprintf("$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of %dk, got %dk.", maxSummary>>10, len(content)>>10)
+			j.log("##[error]" + message)
+			j.annotate(command.Annotation{Level: "error", Message: message})
+			return nil
+		}
 		j.report.Summary(j.number, j.masker.Text(strings.ToValidUTF8(content, "\ufffd")))
 		return nil
 	})
 	return errors.Join(errs...)
 }
 
-// setEnv is one variable of GITHUB_ENV.
+// setEnv is one variable of GITHUB_ENV. The runner's own variables may be
+// written, and are overwritten again for each step, as on GitHub.
 func (j *job) setEnv(name, value string) error {
-	upper := strings.ToUpper(name)
-	if upper == "NODE_OPTIONS" || strings.HasPrefix(upper, "GITHUB_") || strings.HasPrefix(upper, "RUNNER_") {
-		return fmt.Errorf("%s cannot be set by a step", name)
+	if strings.EqualFold(name, "NODE_OPTIONS") {
+		message := "Can't store " + name + " output parameter using '$GITHUB_ENV' command."
+		j.log("##[error]" + message)
+		j.annotate(command.Annotation{Level: "error", Message: message})
+		return nil
+	}
+	if name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsRune(value, 0) {
+		return fmt.Errorf("%q cannot be a variable", name)
 	}
 	j.env.Set(name, value)
 	return nil

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
@@ -37,6 +36,9 @@ const defaultTimeout = 360 * time.Minute
 // lateSteps bounds what runs after a cancellation.
 const lateSteps = 5 * time.Minute
 
+// stopContainers bounds how long the job's containers may take to end.
+const stopContainers = 30 * time.Second
+
 // tailLines is how many last lines a failure carries.
 const tailLines = 10
 
@@ -52,14 +54,13 @@ type job struct {
 	home   *os.Root
 	temp   *os.Root
 
-	github    *expr.Object
+	actions   *os.Root     // the folders of actions
+	top       *frame       // of the job's own steps
 	env       *expr.Object // of workflow, job and GITHUB_ENV
-	steps     *expr.Object
-	paths     []string // from GITHUB_PATH, newest first
+	paths     []string     // from GITHUB_PATH, newest first
 	status    schedule.Result
 	failure   *Failure
-	number    int // of the last step that was started
-	posts     []func(ctx context.Context)
+	number    int             // of the last step that was started
 	deadline  context.Context // ends with the job's timeout or its cancellation
 	after     context.Context // of the steps after that
 	stopAfter context.CancelFunc
@@ -68,6 +69,12 @@ type job struct {
 	place     command.Annotation // first ::error:: of the step
 	stopped   string             // token of ::stop-commands::
 	debug     bool
+	foreign   map[string]bool // files of actions from elsewhere
+	extracted map[string]bool // folders below actions that are there
+	used      int             // actions that were resolved
+	container Container       // of job.container; nil without one
+	jobInfo   *expr.Object    // `job.container` and `job.services`
+	services  []Container
 }
 
 // workspace is the checkout as the job sees it.
@@ -82,7 +89,13 @@ func (j *job) setUp(ctx context.Context) *Failure {
 	err := j.prepare(ctx)
 	if err != nil {
 		j.log("##[error]" + err.Error())
-		f := &Failure{Step: 1, Name: "Set up job", Message: j.masker.Text(err.Error()), File: j.plan.Workflow.File, Line: j.plan.Job.Line}
+		line := j.plan.Job.Line
+		var used usedAt
+		if errors.As(err, &used) {
+			line = used.line
+		}
+		j.fail(1, "Set up job", err, line)
+		f := j.failure
 		if errors.Is(err, sandbox.ErrUnavailable) {
 			f.Hint = "run lockstep as root on Linux; `lockstep doctor` checks the machine"
 		}
@@ -106,7 +119,7 @@ func (j *job) prepare(ctx context.Context) error {
 		return fmt.Errorf("copy the Go build cache %s: %w", j.Config.GoBuildCache, err)
 	}
 	var err error
-	for dir, root := range map[string]**os.Root{j.layout.work: &j.files, j.layout.home: &j.home, j.layout.temp: &j.temp} {
+	for dir, root := range map[string]**os.Root{j.layout.work: &j.files, j.layout.home: &j.home, j.layout.temp: &j.temp, j.layout.actions: &j.actions} {
 		if *root, err = os.OpenRoot(dir); err != nil {
 			return fmt.Errorf("open the job's folders: %w", err)
 		}
@@ -117,18 +130,20 @@ func (j *job) prepare(ctx context.Context) error {
 	if err := j.writeEvent(); err != nil {
 		return err
 	}
+	j.status, j.env, j.debug = schedule.Success, expr.NewObject(), j.plan.debug()
+	j.top = j.newTop()
+	for _, block := range []syntax.Env{j.plan.Workflow.Env, j.plan.Job.Env} {
+		if err := j.addEnv(j.top, j.env, block, nil); err != nil {
+			return err
+		}
+	}
+	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, 0, 0); err != nil {
+		return err
+	}
 	if j.box, err = sandbox.Start(ctx, j.Config.Self, j.spec()); err != nil {
 		return err
 	}
 	j.stopHard = context.AfterFunc(j.plan.Hard, j.box.Close)
-	j.steps, j.status = expr.NewObject(), schedule.Success
-	j.github = j.githubContext()
-	j.env = expr.NewObject()
-	for _, block := range []syntax.Env{j.plan.Workflow.Env, j.plan.Job.Env} {
-		if err := j.addEnv(j.env, block, nil); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -139,6 +154,7 @@ func (j *job) spec() sandbox.Spec {
 		{Source: l.home, Target: homeDir},
 		{Source: l.work, Target: j.workspace()},
 		{Source: l.temp, Target: tempDir},
+		{Source: l.actions, Target: actionsDir},
 		{Source: l.cache, Target: homeDir + "/.cache"},
 		{Source: l.gopath, Target: homeDir + "/go"},
 		{Source: c.Self, Target: ownDir + "/lockstep", ReadOnly: true},
@@ -184,12 +200,11 @@ func (j *job) run(ctx context.Context) Result {
 	deadline, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 	defer cancel()
 	j.deadline = deadline
-	for i, s := range j.plan.Job.Steps {
-		j.step(i, s)
+	j.preSteps()
+	for _, s := range j.plan.Job.Steps {
+		j.step(j.top, s)
 	}
-	for _, post := range slices.Backward(j.posts) {
-		post(j.late())
-	}
+	j.postSteps()
 	if j.plan.Hard.Err() == nil {
 		j.begin("Complete job")
 		j.finish(Step{Number: j.number, Name: "Complete job", Conclusion: schedule.Success, Outcome: schedule.Success})
@@ -222,7 +237,7 @@ func (j *job) result() Result {
 			}
 		}
 	}
-	env := j.exprEnv(nil)
+	env := j.exprEnv(j.top, nil)
 	for _, o := range j.plan.Job.Outputs {
 		v, err := env.Interpolate(o.Value.Value)
 		if err != nil {
@@ -235,6 +250,15 @@ func (j *job) result() Result {
 		}
 		res.Outputs[o.Name] = v
 	}
+	if e := j.plan.Job.Environment; e != nil && e.URL.IsSet() {
+		v, err := env.Interpolate(e.URL.Value)
+		switch {
+		case err != nil:
+			j.annotate(command.Annotation{Level: "error", Message: "environment url: " + err.Error(), File: j.plan.Workflow.File, Line: e.URL.Line})
+		case j.masker.Text(v) == v:
+			res.EnvironmentURL = v
+		}
+	}
 	return res
 }
 
@@ -246,10 +270,11 @@ func (j *job) close() {
 	if j.stopHard != nil {
 		j.stopHard()
 	}
+	j.stopContainers()
 	if j.box != nil {
 		j.box.Close()
 	}
-	for _, r := range []*os.Root{j.files, j.home, j.temp} {
+	for _, r := range []*os.Root{j.files, j.home, j.temp, j.actions} {
 		if r != nil {
 			_ = r.Close()
 		}
@@ -274,13 +299,10 @@ func (j *job) fail(step int, name string, err error, line int) {
 		return
 	}
 	f := &Failure{Step: step, Name: name, Message: j.masker.Text(err.Error()), File: j.plan.Workflow.File, Line: line, Tail: slices.Clone(j.tail)}
-	var e *builtin.Error
-	if errors.As(err, &e) {
-		f.Hint = e.Hint
-		if e.File != "" {
-			f.File, f.Line = e.File, e.Line
-			f.Message = strings.TrimPrefix(f.Message, fmt.Sprintf("%s:%d: ", e.File, e.Line))
-		}
+	f.Hint = hintOf(err)
+	if file, at := placeOf(err); file != "" && j.inRepo(file) {
+		f.File, f.Line = file, at
+		f.Message = strings.TrimPrefix(f.Message, fmt.Sprintf("%s:%d: ", file, at))
 	}
 	if j.place.File != "" && j.place.Line > 0 {
 		f.File, f.Line = j.place.File, j.place.Line
@@ -289,7 +311,7 @@ func (j *job) fail(step int, name string, err error, line int) {
 }
 
 func (j *job) minutes(t syntax.Text, extra *expr.Object) (time.Duration, error) {
-	v, err := j.exprEnv(extra).Interpolate(t.Value)
+	v, err := j.exprEnv(j.top, extra).Interpolate(t.Value)
 	if err != nil {
 		return 0, err
 	}

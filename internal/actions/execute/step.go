@@ -4,48 +4,64 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
+	"github.com/lockstep-gitops/lockstep/internal/actions/action"
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
-	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
 
-// running is one step of the workflow while it runs.
+// running is one step while it runs.
 type running struct {
 	*syntax.Step
-	index   int
+	frame   *frame
 	id      string
 	name    string
-	env     *expr.Object
+	own     *expr.Object // its own variables
+	env     *expr.Object // the whole env context
 	outputs *expr.Object
 	state   map[string]string
 }
 
-// step runs one step of the workflow, or skips it.
-func (j *job) step(index int, s *syntax.Step) {
-	st := &running{Step: s, index: index, id: s.ID.Value, env: copyObject(j.env), outputs: expr.NewObject(), state: map[string]string{}}
-	if st.id == "" {
-		st.id = fmt.Sprintf("__step_%d", index+1)
+// post is what runs after all steps, the last step's first.
+type post struct {
+	st   *running
+	cond syntax.Text // "" means always()
+	run  func(ctx context.Context) error
+}
+
+// newRunning evaluates what a step needs before its condition.
+func (j *job) newRunning(f *frame, s *syntax.Step) (*running, error) {
+	st := &running{Step: s, frame: f, id: f.contextName(s), own: expr.NewObject(), outputs: expr.NewObject(), state: map[string]string{}}
+	f.github.Set("action", st.id)
+	base := j.baseEnv(f)
+	err := j.addEnv(f, st.own, s.Env, base)
+	st.env = merged(base, st.own)
+	st.name = j.stepName(st)
+	if u := f.uses[s]; u != nil {
+		st.state = u.state
 	}
-	j.github.Set("action", st.id)
+	return st, err
+}
+
+// step runs one step of a frame, or skips it.
+func (j *job) step(f *frame, s *syntax.Step) {
 	if j.plan.Hard.Err() != nil {
 		return // the job ends at once
 	}
-	envErr := j.addEnv(st.env, s.Env, nil)
-	st.name = j.stepName(s, st.env)
-	ok, condErr := j.exprEnv(st.env).Condition(s.If.Value)
+	st, envErr := j.newRunning(f, s)
+	ok, condErr := j.exprEnv(f, st.env).Condition(s.If.Value)
 	if condErr == nil && !ok {
-		j.begin(st.name)
+		j.open(st)
 		j.conclude(st, schedule.Skipped, schedule.Skipped)
 		return
 	}
 	ctx := j.late()
-	j.begin(st.name)
+	j.open(st)
 	var err error
 	line := s.Line
 	switch {
@@ -59,6 +75,18 @@ func (j *job) step(index int, s *syntax.Step) {
 	j.settle(st, err, line)
 }
 
+// open shows a step of the job; those of an action appear in its log.
+func (j *job) open(st *running) {
+	if st.frame.parent == nil {
+		j.begin(st.name)
+	}
+}
+
+// shownError was logged by the step of an action that it comes from.
+type shownError struct{ error }
+
+func (e shownError) Unwrap() error { return e.error }
+
 // settle turns the end of a step into its outcome and conclusion.
 func (j *job) settle(st *running, err error, line int) {
 	if err == nil {
@@ -66,15 +94,15 @@ func (j *job) settle(st *running, err error, line int) {
 		return
 	}
 	if errors.Is(err, ErrCancelled) && j.cancelled() {
-		j.log("##[error]The operation was canceled.")
+		if st.frame.parent == nil {
+			j.log("##[error]The operation was canceled.")
+		}
+		st.frame.failed = cmpError(st.frame.failed, err)
 		j.conclude(st, schedule.Cancelled, schedule.Cancelled)
 		return
 	}
-	j.log("##[error]" + err.Error())
-	var located *builtin.Error
-	if errors.As(err, &located) && located.Hint != "" {
-		j.log("Try: " + located.Hint)
-	}
+	err = j.located(st, err, line)
+	j.tell(err)
 	goOn, cerr := j.continues(st)
 	if cerr != nil {
 		err = errors.Join(err, cerr)
@@ -83,42 +111,120 @@ func (j *job) settle(st *running, err error, line int) {
 		j.conclude(st, schedule.Failure, schedule.Success)
 		return
 	}
+	st.frame.failed = cmpError(st.frame.failed, shownError{err})
+	if st.frame.parent == nil {
+		j.failStep(st, err, line)
+	}
+	j.conclude(st, schedule.Failure, schedule.Failure)
+}
+
+func cmpError(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// tell logs why a step failed, once.
+func (j *job) tell(err error) {
+	var shown shownError
+	if errors.As(err, &shown) {
+		return
+	}
+	j.log("##[error]" + err.Error())
+	if hint := hintOf(err); hint != "" {
+		j.log("Try: " + hint)
+	}
+}
+
+// located gives an error of an action's step the place in the action.
+func (j *job) located(st *running, err error, line int) error {
+	f := st.frame
+	if f.parent == nil {
+		return err
+	}
+	if file, _ := placeOf(err); file != "" {
+		return err
+	}
+	var shown shownError
+	if errors.As(err, &shown) {
+		return err
+	}
+	return &action.Error{File: f.file, Line: line, Msg: err.Error(), Hint: hintOf(err), Err: err}
+}
+
+// placeOf is where an error says that it happened.
+func placeOf(err error) (file string, line int) {
+	var b *builtin.Error
+	if errors.As(err, &b) && b.File != "" {
+		return b.File, b.Line
+	}
+	var a *action.Error
+	if errors.As(err, &a) && a.File != "" {
+		return a.File, a.Line
+	}
+	return "", 0
+}
+
+func hintOf(err error) string {
+	var b *builtin.Error
+	if errors.As(err, &b) && b.Hint != "" {
+		return b.Hint
+	}
+	var a *action.Error
+	if errors.As(err, &a) {
+		return a.Hint
+	}
+	return ""
+}
+
+// failStep makes a step's failure the job's.
+func (j *job) failStep(st *running, err error, line int) {
 	if j.place.File == "" { // a step that reported errors itself has said enough
 		a := command.Annotation{Level: "error", Message: fmt.Sprintf("%s: %v", st.name, err), File: j.plan.Workflow.File, Line: line}
-		if located != nil && located.File != "" {
-			a.File, a.Line = located.File, located.Line
+		if file, at := placeOf(err); file != "" && j.inRepo(file) {
+			a.File, a.Line = file, at
 		}
 		j.annotate(a)
 	}
 	j.fail(j.number, j.masker.Text(st.name), err, line)
-	j.conclude(st, schedule.Failure, schedule.Failure)
+}
+
+// inRepo reports whether a file of an error is one of the job's repository,
+// not of an action from elsewhere.
+func (j *job) inRepo(file string) bool {
+	return !j.foreign[file]
 }
 
 func (j *job) continues(st *running) (bool, error) {
 	if !st.ContinueOnError.IsSet() {
 		return false, nil
 	}
-	v, err := j.exprEnv(st.env).Interpolate(st.ContinueOnError.Value)
+	v, err := j.exprEnv(st.frame, st.env).Interpolate(st.ContinueOnError.Value)
 	return v == "true", err
 }
 
 func (j *job) conclude(st *running, outcome, conclusion schedule.Result) {
-	j.steps.Set(st.id, expr.NewObject().Set("outputs", st.outputs).Set("outcome", string(outcome)).Set("conclusion", string(conclusion)))
-	j.finish(Step{Number: j.number, Name: st.name, Outcome: outcome, Conclusion: conclusion})
+	if !strings.HasPrefix(st.id, "__") { // as on GitHub, a step without id is not in the context
+		st.frame.steps.Set(st.id, expr.NewObject().Set("outputs", st.outputs).Set("outcome", string(outcome)).Set("conclusion", string(conclusion)))
+	}
+	if st.frame.parent == nil {
+		j.finish(Step{Number: j.number, Name: st.name, Outcome: outcome, Conclusion: conclusion})
+	}
 }
 
 // stepName is `name`, or what GitHub shows without one.
-func (j *job) stepName(s *syntax.Step, env *expr.Object) string {
-	if s.Name.IsSet() {
-		if v, err := j.exprEnv(env).Interpolate(s.Name.Value); err == nil && v != "" {
+func (j *job) stepName(st *running) string {
+	if st.Name.IsSet() {
+		if v, err := j.exprEnv(st.frame, st.env).Interpolate(st.Name.Value); err == nil && v != "" {
 			return v
 		}
-		return s.Name.Value
+		return st.Name.Value
 	}
-	if s.Uses.IsSet() {
-		return "Run " + s.Uses.Value
+	if st.Uses.IsSet() {
+		return "Run " + st.Uses.Value
 	}
-	first, _, _ := strings.Cut(strings.TrimLeft(s.Run.Value, "\n "), "\n")
+	first, _, _ := strings.Cut(strings.TrimLeft(st.Run.Value, "\n "), "\n")
 	return "Run " + strings.TrimSpace(first)
 }
 
@@ -152,102 +258,42 @@ func (st *running) onCommand(c command.Command) bool {
 	return true
 }
 
-// runAction calls a built-in action.
-func (j *job) runAction(ctx context.Context, st *running) error {
-	action, ok := builtin.Find(st.Uses.Value)
-	if !ok {
-		return builtin.Check(st.Uses.Value) // Preflight has asked already
-	}
-	call, err := j.newCall(ctx, st)
-	if err != nil {
-		return err
-	}
-	lines := map[string]int{}
-	j.log("##[group]Run " + st.Uses.Value)
-	if len(st.With) > 0 {
-		j.log("with:")
-	}
-	for _, in := range st.With {
-		lines[strings.ToLower(in.Name)] = in.Value.Line
-		j.log("  " + in.Name + ": " + call.With[strings.ToLower(in.Name)])
-	}
-	j.logEnv(st.env)
-	j.log("##[endgroup]")
-	action.Prepare(call, lines)
-	err = action.Run(ctx, call)
-	flush(call.Out)
-	if action.Post != nil {
-		j.posts = append(j.posts, func(ctx context.Context) { j.postAction(ctx, st, action, call) })
-	}
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+// addPost remembers what is to run after the steps.
+func (st *running) addPost(cond syntax.Text, run func(context.Context) error) {
+	st.frame.posts = append(st.frame.posts, &post{st: st, cond: cond, run: run})
 }
 
-// postAction cleans up after an action; its failure fails the job.
-func (j *job) postAction(ctx context.Context, st *running, action builtin.Action, call *builtin.Call) {
-	if j.plan.Hard.Err() != nil {
-		return
-	}
-	name := "Post " + st.name
-	j.begin(name)
-	call.Out = j.output(nil)
-	err := action.Post(ctx, call)
-	flush(call.Out)
-	result := schedule.Success
-	if err != nil {
-		result = schedule.Failure
-		j.log("##[error]" + err.Error())
-		j.fail(j.number, name, err, st.Line)
-	}
-	j.finish(Step{Number: j.number, Name: name, Outcome: result, Conclusion: result})
-}
-
-func flush(w io.Writer) {
-	if f, ok := w.(interface{ Flush() }); ok {
-		f.Flush()
-	}
-}
-
-func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
-	env := j.exprEnv(st.env)
-	with := map[string]string{}
-	for _, in := range st.With {
-		v, err := env.Interpolate(in.Value.Value)
-		if err != nil {
-			return nil, &builtin.Error{File: j.plan.Workflow.File, Line: in.Value.Line, Msg: fmt.Sprintf("input %s: %v", in.Name, err)}
+// postSteps runs what the job's steps left to do, the last one's first.
+func (j *job) postSteps() {
+	for _, p := range slices.Backward(j.top.posts) {
+		if j.plan.Hard.Err() != nil {
+			return
 		}
-		with[strings.ToLower(in.Name)] = v
+		name := "Post " + p.st.name
+		j.begin(name)
+		result := schedule.Success
+		switch ran, err := j.runPost(j.late(), p); {
+		case err != nil:
+			result = schedule.Failure
+			j.tell(err)
+			j.fail(j.number, name, err, p.st.Line)
+		case !ran:
+			result = schedule.Skipped
+		}
+		j.finish(Step{Number: j.number, Name: name, Outcome: result, Conclusion: result})
 	}
-	return &builtin.Call{
-		Job: j.builtinJob(), Uses: st.Uses.Value, File: j.plan.Workflow.File, Line: st.Line, With: with,
-		Env: j.processEnv(st.env, nil), Out: j.output(st.onCommand), State: st.state,
-		SetOutput: func(name, value string) { st.outputs.Set(name, value) },
-		SetEnv: func(name, value string) {
-			if err := j.setEnv(name, value); err != nil {
-				j.log("##[warning]" + err.Error())
-			}
-		},
-		AddPath: j.addPath,
-		Annotate: func(a command.Annotation) {
-			j.annotate(a)
-			j.log(fmt.Sprintf("##[%s]%s:%d: %s", a.Level, a.File, a.Line, a.Message))
-		},
-	}, nil
 }
 
-func (j *job) builtinJob() *builtin.Job {
-	p := j.plan
-	return &builtin.Job{
-		Repo: p.Repo, Commit: p.Commit, Ref: p.Ref, ServerURL: j.Config.ServerURL, Token: p.Token,
-		Workspace: j.workspace(), WorkspaceDir: j.layout.work, Files: j.files, HomePath: homeDir, Home: j.home,
-		TempPath: tempDir, Temp: j.temp, ScratchDir: j.layout.scratch, Builder: j.Builder, RegistryProbe: j.RegistryProbe,
-		GoCandidates: []string{"/usr/local/go/bin/go", "/usr/lib/go/bin/go"},
-		Archive:      p.Archive, Mask: j.masker.Add,
-		Exec: func(ctx context.Context, dir string, env, args []string, out io.Writer) (int, error) {
-			exit, err := j.box.Exec(ctx, sandbox.Command{Args: args, Env: env, Dir: dir, Output: out, Grace: j.Config.KillGrace})
-			return exit.Code, err
-		},
+// runPost runs one post part when its condition holds.
+func (j *job) runPost(ctx context.Context, p *post) (ran bool, err error) {
+	st := p.st
+	st.frame.github.Set("action", st.id)
+	st.env = merged(j.baseEnv(st.frame), st.own)
+	if p.cond.IsSet() {
+		env := j.exprEnv(j.top, st.env)
+		if ok, err := env.Condition(p.cond.Value); err != nil || !ok {
+			return false, err
+		}
 	}
+	return true, p.run(ctx)
 }

@@ -69,6 +69,7 @@ type Env struct {
 type Workflow struct {
 	File        string // path in the repository
 	Name        string // `name`, or the path
+	Description string
 	RunName     Text
 	Events      []Event
 	Permissions *Permissions
@@ -282,6 +283,7 @@ type Step struct {
 // Strategy is `strategy`.
 type Strategy struct {
 	Line                  int
+	Expr                  Text // set when all of it is one expression
 	Matrix                Text // set when the whole matrix is one expression
 	Rows                  []Row
 	Include, Exclude      []Combination

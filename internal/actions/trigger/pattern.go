@@ -12,18 +12,40 @@ const maxPattern = 1000
 // MatchAny applies filter patterns in order: a later one overrides an earlier
 // one, and one that starts with "!" takes back.
 func MatchAny(patterns []string, name string) (bool, error) {
-	matched := false
-	for _, p := range patterns {
+	f, err := compileAll(patterns)
+	if err != nil {
+		return false, err
+	}
+	return f.match(name), nil
+}
+
+// filter is a list of compiled patterns.
+type filter []struct {
+	*regexp.Regexp
+	negated bool
+}
+
+func compileAll(patterns []string) (filter, error) {
+	f := make(filter, len(patterns))
+	for i, p := range patterns {
 		rest, negated := strings.CutPrefix(p, "!")
 		re, err := compile(rest)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		if re.MatchString(name) {
-			matched = !negated
+		f[i].Regexp, f[i].negated = re, negated
+	}
+	return f, nil
+}
+
+func (f filter) match(name string) bool {
+	matched := false
+	for _, p := range f {
+		if p.negated == matched && p.MatchString(name) {
+			matched = !p.negated
 		}
 	}
-	return matched, nil
+	return matched
 }
 
 // compile turns a filter pattern into a regular expression. A star is any

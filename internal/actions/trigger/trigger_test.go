@@ -1,11 +1,13 @@
 package trigger
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
+	"pgregory.net/rapid"
 )
 
 // The rows follow GitHub's filter pattern cheat sheet.
@@ -97,6 +99,121 @@ func TestMatchPush(t *testing.T) {
 			t.Errorf("%s, %s: %+v %v", c.on, c.ref, d, err)
 		}
 	}
+}
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		on     string
+		event  Event
+		start  bool
+		line   int
+		reason string
+	}{
+		{"  pull_request:", Event{Name: "pull_request", Action: "opened", BaseRef: "main"}, true, 2, ""},
+		{"  pull_request:", Event{Name: "pull_request", Action: "synchronize"}, true, 2, ""},
+		{"  pull_request:", Event{Name: "pull_request", Action: "closed"}, false, 2, `pull_request starts without ` + "`types`" + ` only for opened, synchronize, reopened, not for "closed"`},
+		{"  pull_request:\n    types: [closed]", Event{Name: "pull_request", Action: "closed"}, true, 2, ""},
+		{"  pull_request:\n    types: [closed]", Event{Name: "pull_request", Action: "opened"}, false, 3, `"opened" is not among the types of the pull_request trigger`},
+		{"  pull_request:\n    branches: ['release/**']", Event{Name: "pull_request", Action: "opened", BaseRef: "release/1/2"}, true, 2, ""},
+		{"  pull_request:\n    branches: ['release/**']", Event{Name: "pull_request", Action: "opened", BaseRef: "refs/heads/release/1"}, true, 2, ""},
+		{"  pull_request:\n    types: opened\n    branches: ['release/**']", Event{Name: "pull_request", Action: "opened", BaseRef: "main"}, false, 4, "the base branch main is not among the branches of the pull_request trigger"},
+		{"  pull_request:\n    branches-ignore: [main]", Event{Name: "pull_request", Action: "opened", BaseRef: "main"}, false, 3, "the base branch main is not among the branches of the pull_request trigger"},
+		{"  pull_request:\n    paths: ['**.go']", Event{Name: "pull_request", Action: "opened", Paths: []string{"README.md", "a/b.go"}}, true, 2, ""},
+		{"  pull_request:\n    paths: ['**.go', '!a/**']", Event{Name: "pull_request", Action: "opened", Paths: []string{"README.md", "a/b.go"}}, false, 3, "none of the 2 changed files passes the path filters of the pull_request trigger"},
+		{"  pull_request:\n    paths-ignore: ['docs/**']", Event{Name: "pull_request", Action: "opened"}, false, 3, "none of the 0 changed files passes the path filters of the pull_request trigger"},
+		{"  pull_request:", Event{Name: "pull_request", Action: "opened", Message: "x [no ci]"}, false, 2, "the commit message says [no ci]"},
+		{"  pull_request_target:", Event{Name: "pull_request_target", Action: "opened", Message: "x [no ci]"}, true, 2, ""},
+		{"  push:", Event{Name: "pull_request", Action: "opened"}, false, 0, "the workflow has no pull_request trigger"},
+		{"  issue_comment:", Event{Name: "issue_comment", Action: "edited"}, true, 2, ""},
+		{"  release: {types: [published]}", Event{Name: "release", Action: "created"}, false, 2, `"created" is not among the types of the release trigger`},
+		{"  repository_dispatch:", Event{Name: "repository_dispatch", Action: "anything"}, true, 2, ""},
+		{"  repository_dispatch: {types: [deploy]}", Event{Name: "repository_dispatch", Action: "deploy"}, true, 2, ""},
+		{"  repository_dispatch: {types: [deploy]}", Event{Name: "repository_dispatch", Action: "Deploy"}, false, 2, `"Deploy" is not among the types of the repository_dispatch trigger`},
+		{"  merge_group: {branches: [main]}", Event{Name: "merge_group", Action: "checks_requested", BaseRef: "refs/heads/main"}, true, 2, ""},
+		{"  create:\n  delete:", Event{Name: "delete", Ref: "refs/tags/x"}, true, 3, ""},
+		{"  workflow_run: {workflows: [CI, Build]}", Event{Name: "workflow_run", Action: "completed", Workflow: "Build", Branch: "x"}, true, 2, ""},
+		{"  workflow_run:\n    workflows: [CI]", Event{Name: "workflow_run", Action: "completed", Workflow: "ci"}, false, 3, `"ci" is not among the workflows of the workflow_run trigger`},
+		{"  workflow_run:\n    workflows: [CI]\n    branches: [main]", Event{Name: "workflow_run", Action: "completed", Workflow: "CI", Branch: "dev"}, false, 4, "the branch dev is not among the branches of the workflow_run trigger"},
+		{"  workflow_run: {workflows: [CI], types: [requested]}", Event{Name: "workflow_run", Action: "completed", Workflow: "CI"}, false, 2, `"completed" is not among the types of the workflow_run trigger`},
+		{"  schedule:\n    - cron: 0 5 * * *", Event{Name: "schedule", Action: "0 5 * * *"}, true, 2, ""},
+		{"  schedule:\n    - cron: 0 5 * * *", Event{Name: "schedule", Action: "0 6 * * *"}, false, 2, `the schedule "0 6 * * *" is not in the file`},
+		{"  push:\n    branches: [main]\n    paths: [a]", Event{Name: "push", Ref: "refs/heads/main", Paths: []string{"b"}}, false, 4, "none of the 1 changed files passes the path filters of the push trigger"},
+		{"  push:\n    tags-ignore: ['v*']", Event{Name: "push", Ref: "refs/tags/v1"}, false, 3, "refs/tags/v1 is not among the branches and tags of the push trigger"},
+		{"  push:\n    tags-ignore: ['v*']", Event{Name: "push", Ref: "refs/heads/v1"}, false, 3, "the push trigger is only for tags"},
+		{"  push:\n    branches: ['!main']", Event{Name: "push", Ref: "refs/heads/dev"}, false, 3, "refs/heads/dev is not among the branches and tags of the push trigger"},
+	} {
+		d, err := Match(load(t, c.on), c.event)
+		if err != nil || d.Start != c.start || d.Line != c.line || d.Reason != c.reason {
+			t.Errorf("%s, %+v\n got %+v %v\nwant %v %d %s", c.on, c.event, d, err, c.start, c.line, c.reason)
+		}
+	}
+	w := load(t, "  push:\n    paths: [a]\n  pull_request:")
+	if !NeedsPaths(w, "push") || NeedsPaths(w, "pull_request") || NeedsPaths(w, "fork") {
+		t.Error("which event needs paths")
+	}
+	w = load(t, "  push:\n    branches: ['v[12']")
+	if d, err := Match(w, Event{Name: "push", Ref: "refs/heads/v1"}); err == nil || d.Start || d.Line != 3 {
+		t.Errorf("a bad pattern: %+v, %v", d, err)
+	}
+}
+
+func TestCall(t *testing.T) {
+	w := load(t, `  workflow_call:
+    inputs:
+      level: {type: string, default: "${{ github.ref }}"}
+      count: {type: number}
+      force: {type: boolean}
+      who: {type: string, required: true}`)
+	fallback := func(text syntax.Text) (any, error) { return "<" + text.Value + ">", nil }
+	o, err := Call(w, map[string]any{"who": "me", "count": "3"}, fallback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := strings.Join(strings.Fields(expr.ToJSON(o)), ""); s != `{"level":"<${{github.ref}}>","count":3,"force":false,"who":"me"}` {
+		t.Errorf("inputs %s", s)
+	}
+	for _, c := range []struct {
+		given map[string]any
+		want  string
+	}{
+		{map[string]any{}, "input 'who' is required, but not provided while calling"},
+		{map[string]any{"who": "me", "force": "yes"}, `input 'force' must be true or false, not "yes"`},
+		{map[string]any{"who": "me", "count": true}, `input 'count' must be a number, not "true"`},
+		{map[string]any{"who": expr.Array{}}, "input 'who' must be a text, not an Array"},
+		{map[string]any{"who": "me", "b": 1.0, "a": 1.0}, "invalid input, 'a' is not defined in the referenced workflow"},
+	} {
+		if _, err := Call(w, c.given, fallback); err == nil || err.Error() != c.want {
+			t.Errorf("%v\n got %v\nwant %s", c.given, err, c.want)
+		}
+	}
+	if _, err := Call(load(t, "  push:"), nil, nil); err != ErrNoCall {
+		t.Errorf("not reusable: %v", err)
+	}
+}
+
+// Patterns that take everything back match nothing; adding one that matches
+// everything matches everything.
+func TestPatternOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		patterns := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "!a", "*", "!*", "a/**", "!a/**", "**/b", "[ab]?", "a+"}), 0, 6).Draw(rt, "patterns")
+		name := rapid.SampledFrom([]string{"a", "b", "aa", "a/b", "a/b/c", ""}).Draw(rt, "name")
+		for last, want := range map[string]bool{"**": true, "!**": false} {
+			if got, err := MatchAny(append(slices.Clone(patterns), last), name); err != nil || got != want {
+				rt.Fatalf("%q: %v, %v", append(patterns, last), got, err)
+			}
+		}
+		// Each pattern decides alone, the last that matches counts.
+		want := false
+		for _, p := range patterns {
+			rest, negated := strings.CutPrefix(p, "!")
+			if ok, _ := MatchAny([]string{rest}, name); ok {
+				want = !negated
+			}
+		}
+		if got, _ := MatchAny(patterns, name); got != want {
+			rt.Fatalf("%q of %q is %v", patterns, name, got)
+		}
+	})
 }
 
 func TestInputs(t *testing.T) {
