@@ -97,8 +97,8 @@ func (p *pass) tellFailure() {
 	auto, text := p.app.Spec.SyncPolicy.Automated, fmt.Sprintf("sync of %s failed: %s", short(last.commit), last.why)
 	if limit, _ := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures); limit >= 0 && last.failures > limit && !auto.SelfHeal {
 		text += fmt.Sprintf(". It failed %d times", last.failures)
-		if last.hook {
-			text += " and is not tried again, for a hook that ran failed; push a fix, or sync by hand"
+		if last.final(limit) {
+			text += " and is not tried again; push a fix, or sync by hand"
 		} else {
 			text += fmt.Sprintf(" and is tried again every %s, in case the cluster is mended; push a fix, or sync by hand", healMax)
 		}
@@ -141,7 +141,7 @@ func (p *pass) due(auto *v1alpha1.Automated) (retries int64, heals int, wait tim
 		}
 		limit, pause := retryPolicy(p.app.Spec.SyncPolicy.Retry, last.failures)
 		if limit >= 0 && last.failures > limit {
-			if last.hook && !auto.SelfHeal {
+			if last.final(limit) && !auto.SelfHeal {
 				return 0, 0, -1
 			}
 			pause = healMax
@@ -150,6 +150,10 @@ func (p *pass) due(auto *v1alpha1.Automated) (retries int64, heals int, wait tim
 	}
 	return 0, 0, 0
 }
+
+// final reports whether a failed attempt is not tried again even now and then:
+// retries are not wanted, or what a hook did is not to be done twice.
+func (a attempt) final(limit int64) bool { return limit == 0 || a.hook }
 
 // retryPolicy returns the limit of retries (-1 for none) and the wait before
 // the one after n failures.

@@ -28,14 +28,18 @@ func TestWhenTheNextAttemptIsDue(t *testing.T) {
 		"a hook failed, retries are left":         {after(failed(1, time.Minute), func(a *attempt) { a.hook = true }), false, 0},
 		"a hook failed, and the retries are gone": {after(failed(6, time.Hour), func(a *attempt) { a.hook = true }), false, never},
 		"a hook failed, but drift is healed":      {after(failed(6, time.Hour), func(a *attempt) { a.hook = true }), true, 0},
+		"retries are not wanted":                  {after(failed(1, time.Hour), func(a *attempt) { a.params = "none" }), false, never},
 		"somebody ended it":                       {after(failed(1, time.Hour), func(a *attempt) { a.why = "x: " + errTerminated.Error() }), true, never},
 		"it succeeded":                            {attempt{commit: "c", params: "p", phase: v1alpha1.PhaseSucceeded, at: now}, false, never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &pass{
 				Controller: &Controller{Deps: Deps{Now: func() time.Time { return now }}},
-				st:         &state{params: "p", last: c.last}, revs: []Revision{{ID: "c"}},
+				st:         &state{params: c.last.params, last: c.last}, revs: []Revision{{ID: "c"}},
 				app: v1alpha1.Application{Spec: v1alpha1.ApplicationSpec{SyncPolicy: &v1alpha1.SyncPolicy{}}},
+			}
+			if c.last.params == "none" {
+				p.app.Spec.SyncPolicy.Retry = &v1alpha1.Retry{}
 			}
 			if _, _, got := p.due(&v1alpha1.Automated{SelfHeal: c.heal}); got != c.want && (c.want >= 0 || got >= 0) {
 				t.Errorf("due in %s, want %s", got, c.want)
