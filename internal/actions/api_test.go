@@ -100,7 +100,7 @@ jobs:
 	if log := w.log(r, "a"); r.Conclusion != "success" || !strings.Contains(log, "\nlevel high high dry=no by ann\n") {
 		t.Errorf("%+v\n%s", r.Problem, log)
 	}
-	if len(w.tokens) != 1 || w.tokens[0].Write {
+	if len(w.tokens) != 1 || w.tokens[0].Write("contents") {
 		t.Errorf("tokens %+v", w.tokens)
 	}
 	_, list, _ := w.ask(false, "GET", "/runs?branch=main&status=success", "")
@@ -117,7 +117,7 @@ jobs:
 	if steps, _ := job["steps"].([]any); job["name"] != "a" || len(steps) != 3 {
 		t.Errorf("job %v", job)
 	}
-	if status, _, text := w.ask(false, "GET", fmt.Sprintf("/jobs/%.0f/logs", job["id"]), ""); status != 200 || !strings.Contains(text, "Z level high") {
+	if status, _, text := w.ask(false, "GET", fmt.Sprintf("/jobs/%.0f/logs?download=1", job["id"]), ""); status != 200 || !strings.Contains(text, "Z level high") {
 		t.Errorf("logs %d %s", status, text)
 	}
 	if _, list, _ = w.ask(false, "GET", "/workflows", ""); list["total_count"] != 1.0 {
