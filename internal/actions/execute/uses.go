@@ -39,6 +39,7 @@ type use struct {
 	children map[*syntax.Step]*use // of a composite action
 	state    map[string]string
 	commit   string
+	image    string // of a Docker action, once it is there
 }
 
 // Preflight says why a job cannot run here: parts that are not supported, and
@@ -62,6 +63,10 @@ func Preflight(w *syntax.Workflow, j *syntax.Job) *Failure {
 		return &Failure{Message: d.Message, Hint: d.Hint, File: d.File, Line: d.Line}
 	}
 	for _, s := range j.Steps {
+		if s.Background || s.WaitAll || len(s.Wait) > 0 || s.Cancel.IsSet() || len(s.Parallel) > 0 {
+			return &Failure{Message: "steps side by side (`background`, `wait`, `cancel`, `parallel`) are not supported yet", File: w.File, Line: s.Line,
+				Hint: "start the program with & in one run step, or write the steps one after the other"}
+		}
 		if !s.Uses.IsSet() {
 			continue
 		}
@@ -409,7 +414,7 @@ func (j *job) runBuiltin(ctx context.Context, st *running, b builtin.Action) err
 	flush(call.Out)
 	if b.Post != nil {
 		st.addPost(syntax.Text{}, func(ctx context.Context) error {
-			call.Out = j.output(nil)
+			call.Out = j.output(st)
 			call.Env = j.processEnv(st.frame, st.env, j.plan.ServiceEnv)
 			defer flush(call.Out)
 			return b.Post(ctx, call)
@@ -439,7 +444,7 @@ func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
 	}
 	return &builtin.Call{
 		Job: j.builtinJob(), Uses: st.Uses.Value, File: st.frame.file, Line: st.Line, With: with,
-		Env: j.processEnv(st.frame, st.env, j.plan.ServiceEnv), Out: j.output(st.onCommand), State: st.state,
+		Env: j.processEnv(st.frame, st.env, j.plan.ServiceEnv), Out: j.output(st), State: st.state,
 		SetOutput: func(name, value string) { st.outputs.Set(name, value) },
 		SetEnv: func(name, value string) {
 			if err := j.setEnv(name, value); err != nil {
