@@ -448,7 +448,7 @@ jobs:
       - run: echo "${{ matrix.os }}-${{ matrix.extra }}-${{ strategy.job-index }}/${{ strategy.job-total }}"
 `})
 	r := w.ended(commit, "ci.yml")
-	if got := w.log(r, "m (a, more)"); r.Conclusion != "success" || !strings.Contains(got, "\na-more-0/2\n") {
+	if got := w.log(r, "m (a)"); r.Conclusion != "success" || !strings.Contains(got, "\na-more-0/2\n") {
 		t.Errorf("%v\n%s", r.Problem, got)
 	}
 	if got := w.log(r, "m (b)"); !strings.Contains(got, "\nb--1/2\n") {

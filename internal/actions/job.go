@@ -97,14 +97,13 @@ func (l *level) newJob(o occurrence) Job {
 		record.File = l.callee.workflow.File
 	}
 	env := l.jobEnv(o.needs, o.matrix, o.strategy)
-	if o.matrix != nil {
-		record.Name += " " + schedule.Label(o.matrix)
-	}
+	cell := schedule.Combination{Label: o.label}
+	record.Name = cell.Name(record.Name)
 	if j.Name.IsSet() {
 		if name, err := env.Interpolate(j.Name.Value); err == nil && strings.TrimSpace(name) != "" {
 			record.Name = l.prefix + l.masked(name)
-			if o.matrix != nil && !strings.Contains(j.Name.Value, "${{") {
-				record.Name += " " + schedule.Label(o.matrix)
+			if !strings.Contains(j.Name.Value, "${{") {
+				record.Name = cell.Name(record.Name)
 			}
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -135,11 +134,15 @@ func (l *level) job(ctx context.Context, j *syntax.Job, status func(string) bool
 			return l.refuse(durable, j, &Problem{Message: f.Message, Hint: f.Hint, File: f.File, Line: f.Line})
 		}
 	}
-	combinations, err := schedule.Expand(j.Strategy, env)
+	combinations, err := schedule.Combine(j.Strategy, env)
 	if err != nil {
 		return l.refuse(durable, j, &Problem{Message: "matrix: " + err.Error(), File: file, Line: j.Strategy.Line})
 	}
-	return l.matrix(ctx, j, env, needs, combinations, fresh)
+	settings, err := schedule.ReadSettings(j.Strategy, env)
+	if err != nil {
+		return l.refuse(durable, j, &Problem{Message: "strategy: " + err.Error(), File: file, Line: j.Strategy.Line})
+	}
+	return l.matrix(ctx, j, settings, needs, combinations, fresh)
 }
 
 // whySkipped says what kept a job from starting.
@@ -156,17 +159,10 @@ func whySkipped(j *syntax.Job, needs *expr.Object) string {
 }
 
 // matrix runs the combinations of a job side by side.
-func (l *level) matrix(ctx context.Context, j *syntax.Job, env expr.Env, needs *expr.Object, combinations []*expr.Object, fresh bool) schedule.Result {
-	failFast, limit := true, len(combinations)
-	if j.Strategy != nil {
-		if v, err := env.Interpolate(j.Strategy.FailFast.Value); err == nil && v == "false" {
-			failFast = false
-		}
-		if v, err := env.Value(j.Strategy.MaxParallel.Value); err == nil {
-			if n, err := strconv.Atoi(expr.Text(v)); err == nil && n > 0 {
-				limit = min(n, limit)
-			}
-		}
+func (l *level) matrix(ctx context.Context, j *syntax.Job, settings schedule.Settings, needs *expr.Object, combinations []schedule.Combination, fresh bool) schedule.Result {
+	failFast, limit := settings.FailFast, len(combinations)
+	if settings.MaxParallel > 0 {
+		limit = min(settings.MaxParallel, limit)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -178,7 +174,7 @@ func (l *level) matrix(ctx context.Context, j *syntax.Job, env expr.Env, needs *
 		slots <- struct{}{} // in their order
 		work.Go(func() {
 			defer func() { <-slots }()
-			o := occurrence{job: j, needs: needs, matrix: c, strategy: strategy, index: i, total: len(combinations), fresh: fresh}
+			o := occurrence{job: j, needs: needs, matrix: c.Values, label: c.Label, strategy: strategy, index: i, total: len(combinations), fresh: fresh}
 			if j.Uses.IsSet() {
 				results[i] = l.call(ctx, o)
 			} else {
@@ -197,6 +193,7 @@ func (l *level) matrix(ctx context.Context, j *syntax.Job, env expr.Env, needs *
 type occurrence struct {
 	job                     *syntax.Job
 	needs, matrix, strategy *expr.Object
+	label                   string // of the combination: "(1, linux)"
 	index, total            int
 	fresh                   bool // something it needs was run in this attempt
 }
