@@ -58,6 +58,7 @@ type world struct {
 	buildErr error
 
 	deployments []string
+	others      map[string]*git.Repository
 	events      []Event
 	grown       chan struct{}
 	config      func(*Config, *Deps)
@@ -66,10 +67,16 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, &world{})
+}
+
+// newWorldWith fills in a world of which some fields are set.
+func newWorldWith(t *testing.T, w *world) *world {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("jobs need root for their sandbox")
 	}
-	w := &world{t: t, dir: t.TempDir(), before: git.ZeroID, grown: make(chan struct{})}
+	w.t, w.dir, w.before, w.grown = t, t.TempDir(), git.ZeroID, make(chan struct{})
 	w.bare = filepath.Join(w.dir, "repos", "o", "r")
 	var err error
 	if w.repo, err = git.Init(t.Context(), w.bare, "main"); err != nil {
@@ -152,6 +159,11 @@ func (w *world) start() {
 }
 
 func (w *world) Repository(_ context.Context, name string) (*git.Repository, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if other := w.others[name]; other != nil {
+		return other, nil
+	}
 	if name != "o/r" {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
 	}
