@@ -63,10 +63,6 @@ func Preflight(w *syntax.Workflow, j *syntax.Job) *Failure {
 		return &Failure{Message: d.Message, Hint: d.Hint, File: d.File, Line: d.Line}
 	}
 	for _, s := range j.Steps {
-		if s.Background || s.WaitAll || len(s.Wait) > 0 || s.Cancel.IsSet() || len(s.Parallel) > 0 {
-			return &Failure{Message: "steps side by side (`background`, `wait`, `cancel`, `parallel`) are not supported yet", File: w.File, Line: s.Line,
-				Hint: "start the program with & in one run step, or write the steps one after the other"}
-		}
 		if !s.Uses.IsSet() {
 			continue
 		}
