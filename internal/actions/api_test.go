@@ -18,9 +18,18 @@ import (
 // ask sends one request to the API, as a user who may write or not.
 func (w *world) ask(write bool, method, path, body string) (int, map[string]any, string) {
 	w.t.Helper()
-	r := httptest.NewRequestWithContext(w.t.Context(), method, "/repos/o/r/actions"+path, strings.NewReader(body))
-	r.Header.Set("X-Lockstep-Actor", "ann")
-	r.Header.Set("X-Lockstep-Write", fmt.Sprint(write))
+	if write {
+		return w.askAs("ann", method, "/repos/o/r/actions"+path, body)
+	}
+	return w.askAs("", method, "/repos/o/r/actions"+path, body)
+}
+
+// askAs sends one request as somebody who may write, or as nobody.
+func (w *world) askAs(user, method, path, body string) (int, map[string]any, string) {
+	w.t.Helper()
+	r := httptest.NewRequestWithContext(w.t.Context(), method, path, strings.NewReader(body))
+	r.Header.Set("X-Lockstep-Actor", user)
+	r.Header.Set("X-Lockstep-Write", fmt.Sprint(user != ""))
 	rec := httptest.NewRecorder()
 	w.engine.Handler().ServeHTTP(rec, r)
 	var out map[string]any
