@@ -1,17 +1,21 @@
 // Package actions runs GitHub Actions workflows on this machine.
 //
-// Input: push events in the journal, dispatches and re-runs through the API,
-// workflow files of the repositories. Output: runs with jobs, steps, logs and
-// annotations; events of stage "run" in the journal; commit statuses; and
-// whatever the workflows do.
+// Input: push events in the journal, the forge's other events, the clock,
+// dispatches and re-runs through the API, workflow files of the repositories.
+// Output: runs with jobs, steps, logs and annotations; events of stage "run" in
+// the journal; check runs and deployments; and whatever the workflows do.
 //
-// One push goes: journal → trigger (which workflows) → store (queued runs) →
-// schedule (which job next) → execute (one job in its sandbox, steps by
-// builtin or shell) → store, logs, journal.
+// One event goes: happening.go (what it is for workflows) → trigger (which
+// start) → store (queued runs) → dispatcher.go → run.go (one attempt) →
+// level.go (one workflow file; call.go for those it calls) → job.go (one job:
+// concurrency group, environment, place) → execute (its sandbox, steps) →
+// store with its outbox → journal, checks.
 //
-// Invariants: a push event starts each workflow once, also after kill -9; a run
-// that was going on when Lockstep stopped is marked as interrupted and can be
-// started again; nothing unmasked reaches a log, the journal or an annotation.
+// Invariants: an event starts each workflow once, also after kill -9; a run that
+// was going on when Lockstep stopped is marked as interrupted and can be
+// started again, one that only waited goes on; what is told to others is stored
+// with the change that it tells of; nothing unmasked reaches a log, the journal
+// or an annotation.
 //
 // Start reading at [Actions.Run], then dispatcher.go and run.go.
 package actions
@@ -23,7 +27,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,12 +34,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
 	"github.com/lockstep-gitops/lockstep/internal/actions/logs"
 	"github.com/lockstep-gitops/lockstep/internal/actions/store"
-	"github.com/lockstep-gitops/lockstep/internal/git"
-	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // Config says where the engine lives and what its jobs get.
@@ -61,7 +61,7 @@ type Config struct {
 	// GoBuildCache is a GOCACHE that the cache of each repository starts from.
 	GoBuildCache    string
 	MaxParallelJobs int           // default the number of processors, at least 2
-	MaxRuns         int           // at the same time; default 32
+	MaxRuns         int           // at the same time, without those that wait; default 256
 	KeepRuns        int           // newest runs whose logs are kept; default 1000
 	KillGrace       time.Duration // between the signals that end a step; default 2.5 s
 	Version         string        // of Lockstep, for the log
@@ -91,7 +91,7 @@ func (c Config) withDefaults() Config {
 		c.MaxParallelJobs = max(2, runtime.NumCPU())
 	}
 	if c.MaxRuns <= 0 {
-		c.MaxRuns = 32
+		c.MaxRuns = 256
 	}
 	if c.KeepRuns <= 0 {
 		c.KeepRuns = 1000
@@ -110,75 +110,6 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Types of the seams and of what is stored.
-type (
-	BuildRequest = builtin.BuildRequest
-	BuildResult  = builtin.BuildResult
-	Credential   = builtin.Credential
-	// Builder builds images for docker/build-push-action.
-	Builder = builtin.Builder
-	// LocatedError is a failure with a place in the repository; a Builder
-	// returns one for a line of a Dockerfile.
-	LocatedError = builtin.Error
-
-	Run     = store.Run
-	Job     = store.Job
-	Step    = store.Step
-	Problem = store.Problem
-	Filter  = store.Filter
-)
-
-// ErrNotFound says that there is no such run, job, log, secret or variable.
-var ErrNotFound = store.ErrNotFound
-
-// Repositories opens the forge's repositories.
-type Repositories interface {
-	Repository(ctx context.Context, name string) (*git.Repository, error)
-}
-
-// JobToken says what a job's token may do.
-type JobToken struct {
-	Repo   string // "owner/name"
-	Commit string // the cause of what is pushed with it
-	Run    int64
-	Write  bool // of contents
-}
-
-// Tokens issues tokens of github-actions[bot].
-type Tokens interface {
-	IssueJobToken(ctx context.Context, t JobToken) (token string, revoke func(context.Context) error, err error)
-}
-
-// CommitStatus is the state of one job on a commit.
-type CommitStatus struct {
-	Repo, Commit string
-	Context      string // "<workflow>/<job>"
-	State        string // pending, success, failure, error
-	Description  string
-	TargetURL    string
-}
-
-// Statuses puts states on commits.
-type Statuses interface {
-	SetCommitStatus(ctx context.Context, s CommitStatus) error
-}
-
-// Deps are what the engine uses.
-type Deps struct {
-	Log     *slog.Logger
-	Journal interface {
-		journal.Appender
-		journal.Reader
-	}
-	Repositories Repositories
-	Tokens       Tokens
-	Builder      Builder  // nil: images cannot be built
-	Statuses     Statuses // nil: no commit statuses
-	// Registry reaches container registries to check logins; nil: unchecked.
-	Registry http.RoundTripper
-	Now      func() time.Time // default time.Now
-}
-
 // Actions is the engine.
 type Actions struct {
 	cfg    Config
@@ -188,19 +119,25 @@ type Actions struct {
 	logs   *logs.Store
 	runner *execute.Runner
 	ready  chan struct{}
-	wake   chan struct{} // there may be queued runs
-	slots  chan struct{} // one per job that may run
+	wake   chan struct{}            // there may be queued runs
+	clock  chan struct{}            // schedules may have changed
+	told   map[string]chan struct{} // by kind: the outbox has something
+	slots  chan struct{}            // one per job that may run
 	groups groups
+	files  *files
+	minute time.Duration // of wait timers
 
 	mu     sync.Mutex
 	active map[int64]*activeRun
-	host   context.Context // of Run; nil before and after
+	gates  map[int64]chan struct{} // by job: closed when somebody decided
 }
 
 // activeRun is a run that is going on.
 type activeRun struct {
-	cancel context.CancelCauseFunc
-	stop   func() bool // takes back the cancellation at the end of Lockstep
+	cancel  context.CancelCauseFunc
+	kill    context.CancelFunc // ends it without its always() steps
+	stop    func() bool        // takes back the cancellation at the end of Lockstep
+	waiting bool               // for its concurrency group or only for approvals
 }
 
 // New opens the engine's state. Nothing runs before Run.
@@ -238,7 +175,8 @@ func New(cfg Config, deps Deps) (*Actions, error) {
 	return &Actions{
 		cfg: cfg, deps: deps, log: deps.Log, store: db, logs: logs.NewStore(filepath.Join(cfg.Dir, "runs"), deps.Now), runner: runner,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.MaxParallelJobs),
-		active: map[int64]*activeRun{}, groups: newGroups(),
+		clock: make(chan struct{}, 1), told: map[string]chan struct{}{eventKind: make(chan struct{}, 1), checkKind: make(chan struct{}, 1), runKind: make(chan struct{}, 1)},
+		active: map[int64]*activeRun{}, gates: map[int64]chan struct{}{}, groups: newGroups(), files: newFiles(), minute: time.Minute,
 	}, nil
 }
 

@@ -33,42 +33,41 @@ type call struct {
 	*http.Request
 	w     http.ResponseWriter
 	repo  string // "owner/name"
+	scope string // of secrets and variables: the repository or an environment
 	actor string
 }
 
-// Handler serves GitHub's REST API below /repos/{owner}/{repo}/actions/. The
-// caller has authenticated the request and set X-Lockstep-Actor and
+// routes are the parts of the API below one path.
+type routes struct {
+	a    *Actions
+	mux  *http.ServeMux
+	base string
+}
+
+func (r routes) read(pattern string, f func(*call) (any, error)) {
+	r.a.handle(r.mux, "GET "+r.base+pattern, false, f)
+}
+
+func (r routes) write(method, pattern string, f func(*call) (any, error)) {
+	r.a.handle(r.mux, method+" "+r.base+pattern, true, f)
+}
+
+// Handler serves GitHub's REST API below /repos/{owner}/{repo}/actions and
+// /environments. The caller has authenticated the request and set X-Lockstep-Actor and
 // X-Lockstep-Write.
 func (a *Actions) Handler() http.Handler {
 	mux := http.NewServeMux()
-	const base = " /repos/{owner}/{repo}/actions"
-	read := func(pattern string, f func(*call) (any, error)) { a.handle(mux, "GET"+base+pattern, false, f) }
-	write := func(method, pattern string, f func(*call) (any, error)) { a.handle(mux, method+base+pattern, true, f) }
-
-	read("/runs", a.apiRuns)
-	read("/runs/{id}", a.apiRun)
-	read("/runs/{id}/jobs", a.apiJobs)
-	read("/runs/{id}/attempts/{attempt}/jobs", a.apiJobs)
-	write("POST", "/runs/{id}/cancel", a.apiCancel)
-	write("POST", "/runs/{id}/rerun", a.apiRerun)
-	write("POST", "/runs/{id}/rerun-failed-jobs", a.apiRerun)
-	read("/jobs/{id}", a.apiJob)
-	read("/jobs/{id}/logs", a.apiJobLogs)
-	read("/workflows", a.apiWorkflows)
-	read("/workflows/{file}", a.apiWorkflow)
-	read("/workflows/{file}/runs", a.apiRuns)
-	write("POST", "/workflows/{file}/dispatches", a.apiDispatch)
-
-	read("/secrets", a.apiSecrets)
-	read("/secrets/public-key", a.apiPublicKey)
-	read("/secrets/{name}", a.apiSecret)
-	write("PUT", "/secrets/{name}", a.apiSetSecret)
-	write("DELETE", "/secrets/{name}", a.apiDeleteSecret)
-	read("/variables", a.apiVariables)
-	read("/variables/{name}", a.apiVariable)
-	write("POST", "/variables", a.apiCreateVariable)
-	write("PATCH", "/variables/{name}", a.apiUpdateVariable)
-	write("DELETE", "/variables/{name}", a.apiDeleteVariable)
+	a.runRoutes(routes{a, mux, "/repos/{owner}/{repo}/actions"})
+	a.workflowRoutes(routes{a, mux, "/repos/{owner}/{repo}/actions"})
+	a.secretRoutes(routes{a, mux, "/repos/{owner}/{repo}/actions"})
+	a.environmentRoutes(routes{a, mux, "/repos/{owner}/{repo}/environments"})
+	a.secretRoutes(routes{a, mux, "/repos/{owner}/{repo}/environments/{environment}"})
+	if a.deps.Services != nil {
+		rest := a.deps.Services.REST()
+		for _, path := range []string{"/artifacts", "/artifacts/", "/runs/{id}/artifacts", "/caches", "/caches/", "/cache/"} {
+			mux.Handle("/repos/{owner}/{repo}/actions"+path, rest)
+		}
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, map[string]string{"message": "Not Found: this part of the Actions API is not served here yet"})
 	})
@@ -77,8 +76,11 @@ func (a *Actions) Handler() http.Handler {
 
 func (a *Actions) handle(mux *http.ServeMux, pattern string, writes bool, f func(*call) (any, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		c := &call{Request: r, w: w, repo: r.PathValue("owner") + "/" + r.PathValue("repo"), actor: r.Header.Get("X-Lockstep-Actor")}
+		c := &call{Request: r, w: w, repo: r.PathValue("owner") + "/" + r.PathValue("repo"), scope: r.PathValue("owner") + "/" + r.PathValue("repo"), actor: r.Header.Get("X-Lockstep-Actor")}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if e := r.PathValue("environment"); e != "" {
+			c.scope = store.Scope(c.repo, e)
+		}
 		var body any
 		var err error
 		if (writes || strings.Contains(pattern, "/secrets")) && r.Header.Get("X-Lockstep-Write") != "true" {
@@ -93,12 +95,18 @@ func (a *Actions) handle(mux *http.ServeMux, pattern string, writes bool, f func
 // done is an answer without a body.
 type done int
 
+// created is an answer with status 201.
+type created struct{ body any }
+
 func (a *Actions) respond(w http.ResponseWriter, r *http.Request, body any, err error) {
 	var p *apiProblem
 	var located *LocatedError
+	var reviewer *errNotReviewer
 	switch status, empty := body.(done); {
 	case errors.As(err, &p):
 		answer(w, p.status, map[string]string{"message": p.message})
+	case errors.As(err, &reviewer):
+		answer(w, http.StatusForbidden, map[string]string{"message": reviewer.msg})
 	case errors.Is(err, ErrNotFound):
 		answer(w, http.StatusNotFound, map[string]string{"message": "Not Found: " + err.Error()})
 	case errors.Is(err, errConflict):
@@ -112,7 +120,11 @@ func (a *Actions) respond(w http.ResponseWriter, r *http.Request, body any, err 
 	case empty:
 		w.WriteHeader(int(status))
 	case body != nil:
-		answer(w, http.StatusOK, body)
+		status := http.StatusOK
+		if c, ok := body.(created); ok {
+			status, body = http.StatusCreated, c.body
+		}
+		answer(w, status, body)
 	}
 }
 
@@ -156,6 +168,35 @@ func (c *call) page() (limit, offset int) {
 	return limit, offset
 }
 
+// links tells of the other pages of a list in the Link header.
+func (c *call) links(total, limit int) {
+	page := 1
+	if n, err := strconv.Atoi(c.URL.Query().Get("page")); err == nil && n > 1 {
+		page = n
+	}
+	last := max(1, (total+limit-1)/limit)
+	var links []string
+	add := func(rel string, n int) {
+		u := *c.URL
+		q := u.Query()
+		q.Set("page", strconv.Itoa(n))
+		u.RawQuery = q.Encode()
+		u.Scheme, u.Host = "http", c.Host
+		links = append(links, fmt.Sprintf("<%s>; rel=%q", u.String(), rel))
+	}
+	if page > 1 {
+		add("prev", page-1)
+		add("first", 1)
+	}
+	if page < last {
+		add("next", page+1)
+		add("last", last)
+	}
+	if len(links) > 0 {
+		c.w.Header().Set("Link", strings.Join(links, ", "))
+	}
+}
+
 func stamp(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -166,127 +207,4 @@ func stamp(t time.Time) any {
 func cut[T any](list []T, limit, offset int) []T {
 	offset = min(offset, len(list))
 	return list[offset:min(offset+limit, len(list))]
-}
-
-func (a *Actions) apiSecrets(c *call) (any, error) {
-	list, err := a.store.ListSecrets(c.Context(), c.repo)
-	if err != nil {
-		return nil, err
-	}
-	limit, offset := c.page()
-	items := []any{}
-	for _, n := range cut(list, limit, offset) {
-		items = append(items, map[string]any{"name": n.Name, "created_at": stamp(n.Created), "updated_at": stamp(n.Updated)})
-	}
-	return map[string]any{"total_count": len(list), "secrets": items}, nil
-}
-
-func (a *Actions) apiPublicKey(*call) (any, error) {
-	id, key := a.store.PublicKey()
-	return map[string]string{"key_id": id, "key": key}, nil
-}
-
-func (a *Actions) apiSecret(c *call) (any, error) {
-	return named(c, a.store.ListSecrets, func(n store.Named) any {
-		return map[string]any{"name": n.Name, "created_at": stamp(n.Created), "updated_at": stamp(n.Updated)}
-	})
-}
-
-func (a *Actions) apiSetSecret(c *call) (any, error) {
-	var body struct {
-		Value string `json:"encrypted_value"`
-		KeyID string `json:"key_id"`
-	}
-	if err := c.decode(&body); err != nil {
-		return nil, err
-	}
-	if id, _ := a.store.PublicKey(); body.KeyID != "" && body.KeyID != id {
-		return nil, refuse(http.StatusUnprocessableEntity, "key_id %q is not the current public key's", body.KeyID)
-	}
-	value, err := a.store.Unseal(body.Value)
-	if err != nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "%v", err)
-	}
-	if err := store.CheckName(c.PathValue("name")); err != nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "%v", err)
-	}
-	created, err := a.store.SetSecret(c.Context(), c.repo, c.PathValue("name"), value)
-	if err != nil {
-		return nil, err
-	}
-	if !created {
-		return done(http.StatusNoContent), nil
-	}
-	return done(http.StatusCreated), nil
-}
-
-func (a *Actions) apiDeleteSecret(c *call) (any, error) {
-	return done(http.StatusNoContent), a.store.DeleteSecret(c.Context(), c.repo, c.PathValue("name"))
-}
-
-func variableJSON(n store.Named) any {
-	return map[string]any{"name": n.Name, "value": n.Value, "created_at": stamp(n.Created), "updated_at": stamp(n.Updated)}
-}
-
-func (a *Actions) apiVariables(c *call) (any, error) {
-	list, err := a.store.ListVariables(c.Context(), c.repo)
-	if err != nil {
-		return nil, err
-	}
-	limit, offset := c.page()
-	items := []any{}
-	for _, n := range cut(list, limit, offset) {
-		items = append(items, variableJSON(n))
-	}
-	return map[string]any{"total_count": len(list), "variables": items}, nil
-}
-
-func (a *Actions) apiVariable(c *call) (any, error) {
-	return named(c, a.store.ListVariables, variableJSON)
-}
-
-type variableBody struct {
-	Name  string  `json:"name"`
-	Value *string `json:"value"`
-}
-
-func (a *Actions) apiCreateVariable(c *call) (any, error) {
-	var body variableBody
-	if err := c.decode(&body); err != nil {
-		return nil, err
-	}
-	if err := store.CheckName(body.Name); err != nil || body.Value == nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "name and value are needed: %v", err)
-	}
-	list, err := a.store.ListVariables(c.Context(), c.repo)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range list {
-		if strings.EqualFold(n.Name, body.Name) {
-			return nil, refuse(http.StatusConflict, "Already exists - Variable already exists")
-		}
-	}
-	if err := a.SetVariable(c.Context(), c.repo, body.Name, *body.Value); err != nil {
-		return nil, err
-	}
-	return done(http.StatusCreated), nil
-}
-
-func (a *Actions) apiUpdateVariable(c *call) (any, error) {
-	var body variableBody
-	if err := c.decode(&body); err != nil {
-		return nil, err
-	}
-	if _, err := a.apiVariable(c); err != nil {
-		return nil, err
-	}
-	if body.Value == nil {
-		return done(http.StatusNoContent), nil
-	}
-	return done(http.StatusNoContent), a.SetVariable(c.Context(), c.repo, c.PathValue("name"), *body.Value)
-}
-
-func (a *Actions) apiDeleteVariable(c *call) (any, error) {
-	return done(http.StatusNoContent), a.store.DeleteVariable(c.Context(), c.repo, c.PathValue("name"))
 }

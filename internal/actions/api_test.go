@@ -18,9 +18,18 @@ import (
 // ask sends one request to the API, as a user who may write or not.
 func (w *world) ask(write bool, method, path, body string) (int, map[string]any, string) {
 	w.t.Helper()
-	r := httptest.NewRequestWithContext(w.t.Context(), method, "/repos/o/r/actions"+path, strings.NewReader(body))
-	r.Header.Set("X-Lockstep-Actor", "ann")
-	r.Header.Set("X-Lockstep-Write", fmt.Sprint(write))
+	if write {
+		return w.askAs("ann", method, "/repos/o/r/actions"+path, body)
+	}
+	return w.askAs("", method, "/repos/o/r/actions"+path, body)
+}
+
+// askAs sends one request as somebody who may write, or as nobody.
+func (w *world) askAs(user, method, path, body string) (int, map[string]any, string) {
+	w.t.Helper()
+	r := httptest.NewRequestWithContext(w.t.Context(), method, path, strings.NewReader(body))
+	r.Header.Set("X-Lockstep-Actor", user)
+	r.Header.Set("X-Lockstep-Write", fmt.Sprint(user != ""))
 	rec := httptest.NewRecorder()
 	w.engine.Handler().ServeHTTP(rec, r)
 	var out map[string]any
@@ -100,7 +109,7 @@ jobs:
 	if log := w.log(r, "a"); r.Conclusion != "success" || !strings.Contains(log, "\nlevel high high dry=no by ann\n") {
 		t.Errorf("%+v\n%s", r.Problem, log)
 	}
-	if len(w.tokens) != 1 || w.tokens[0].Write {
+	if len(w.tokens) != 1 || w.tokens[0].Write("contents") {
 		t.Errorf("tokens %+v", w.tokens)
 	}
 	_, list, _ := w.ask(false, "GET", "/runs?branch=main&status=success", "")
@@ -117,7 +126,7 @@ jobs:
 	if steps, _ := job["steps"].([]any); job["name"] != "a" || len(steps) != 3 {
 		t.Errorf("job %v", job)
 	}
-	if status, _, text := w.ask(false, "GET", fmt.Sprintf("/jobs/%.0f/logs", job["id"]), ""); status != 200 || !strings.Contains(text, "Z level high") {
+	if status, _, text := w.ask(false, "GET", fmt.Sprintf("/jobs/%.0f/logs?download=1", job["id"]), ""); status != 200 || !strings.Contains(text, "Z level high") {
 		t.Errorf("logs %d %s", status, text)
 	}
 	if _, list, _ = w.ask(false, "GET", "/workflows", ""); list["total_count"] != 1.0 {

@@ -5,114 +5,206 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
-	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
+	"github.com/lockstep-gitops/lockstep/internal/actions/service"
 	"github.com/lockstep-gitops/lockstep/internal/actions/store"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
-	"github.com/lockstep-gitops/lockstep/internal/actions/trigger"
+	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
 // one runs one combination of a job.
-func (p *performance) one(ctx context.Context, j *syntax.Job, needs, matrix, strategy *expr.Object) schedule.Result {
+func (l *level) one(ctx context.Context, o occurrence) schedule.Result {
 	durable := context.WithoutCancel(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	record, err := p.store.CreateJob(durable, p.newJob(j, matrix))
-	if err != nil {
-		p.log.Error("store job", "run", p.run.ID, "job", j.ID, "err", err)
+	record := l.newJob(o)
+	if result, ok := l.takeOver(durable, o, &record); ok {
+		return result
+	}
+	if problem := l.count(); problem != nil {
+		l.blame(&record, problem)
 		return schedule.Failure
 	}
-	p.setStatus(durable, &p.run, record.Name, "pending", "Queued")
-	conclusion, problem := p.queueAndRun(ctx, cancel, j, &record, needs, matrix, strategy)
+	l.begins()
+	defer l.ends()
+	if err := l.change(durable, false, func(t *telling) error {
+		if err := t.SaveJob(&record); err != nil {
+			return err
+		}
+		return l.tellCheck(t, &l.run, &record, "Queued")
+	}); err != nil {
+		return schedule.Failure
+	}
+	conclusion, problem := l.queueAndRun(ctx, cancel, o, &record)
 	switch {
-	case p.hard.Err() != nil && conclusion != schedule.Success:
+	case l.stopped() && record.Started.IsZero():
+		return l.park()
+	case l.stopped() && conclusion != schedule.Success:
+		l.mu.Lock()
+		l.stopping = true
+		l.mu.Unlock()
 		conclusion, problem = schedule.Failure, interrupted()
-	case conclusion == schedule.Failure && p.continues(j, matrix):
-		record.Note = "the job failed; continue-on-error lets the run go on"
-		p.endJob(durable, &p.run, &record, schedule.Failure, problem)
+	case conclusion == schedule.Failure && l.continues(o):
+		record.Note, record.Tolerated = "the job failed; continue-on-error lets the run go on", true
+		l.endJob(durable, &l.run, &record, schedule.Failure, problem)
+		l.done(o.job, expr.Strings(record.Outputs), true)
 		return schedule.Success
 	}
-	p.endJob(durable, &p.run, &record, conclusion, problem)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if conclusion == schedule.Failure && p.problem == nil && problem != nil {
-		named := *problem
-		named.Message = record.Name + ": " + named.Message
-		p.problem = &named
+	l.endJob(durable, &l.run, &record, conclusion, problem)
+	if conclusion == schedule.Failure {
+		l.blame(&record, problem)
 	}
-	if o := p.outputs[strings.ToLower(j.ID)]; o == nil {
-		p.outputs[strings.ToLower(j.ID)] = expr.Strings(record.Outputs)
-	} else {
-		for _, k := range slices.Sorted(maps.Keys(record.Outputs)) {
-			o.Set(k, record.Outputs[k]) // a matrix: the last one wins
-		}
-	}
+	l.done(o.job, expr.Strings(record.Outputs), true)
 	return conclusion
 }
 
-func (p *performance) newJob(j *syntax.Job, matrix *expr.Object) Job {
-	record := Job{RunID: p.run.ID, Attempt: p.run.Attempt, Key: j.ID, Name: j.ID, Needs: j.Needs, Line: j.Line, Status: store.Queued}
-	env := p.runEnv()
-	if matrix != nil {
-		env.Contexts["matrix"] = matrix
-		record.Name = j.ID + " " + schedule.Label(matrix)
+// count takes one of the jobs that a run may have.
+func (p *performance) count() *Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.jobs++; p.jobs > maxJobs {
+		return &Problem{Message: fmt.Sprintf("the run has more than %d jobs; the others are not started", maxJobs), Hint: "make the matrices smaller"}
 	}
+	return nil
+}
+
+// begins and ends count the jobs that go on or wait.
+func (p *performance) begins() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.going++
+}
+
+func (p *performance) ends() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.going--
+}
+
+func (l *level) newJob(o occurrence) Job {
+	j := o.job
+	record := Job{RunID: l.run.ID, Attempt: l.run.Attempt, Key: l.keys + j.ID, Name: l.prefix + j.ID, Line: j.Line, Status: store.Queued, Created: l.deps.Now().UTC()}
+	for _, n := range j.Needs {
+		record.Needs = append(record.Needs, l.keys+l.callee.workflow.Job(n).ID)
+	}
+	if l.prefix != "" {
+		record.File = l.callee.workflow.File
+	}
+	env := l.jobEnv(o.needs, o.matrix, o.strategy)
+	cell := schedule.Combination{Label: o.label}
+	record.Name = cell.Name(record.Name)
 	if j.Name.IsSet() {
-		if name, err := env.Interpolate(j.Name.Value); err == nil && name != "" {
-			record.Name = p.masked(name)
-			if matrix != nil && !strings.Contains(j.Name.Value, "${{") {
-				record.Name += " " + schedule.Label(matrix)
+		if name, err := env.Interpolate(j.Name.Value); err == nil && strings.TrimSpace(name) != "" {
+			record.Name = l.prefix + l.masked(name)
+			if !strings.Contains(j.Name.Value, "${{") {
+				record.Name = cell.Name(record.Name)
 			}
+		}
+	}
+	for _, t := range j.RunsOn {
+		if v, err := env.Value(t.Value); err == nil {
+			record.Labels = append(record.Labels, labels(v)...)
 		}
 	}
 	return record
 }
 
-func (p *performance) continues(j *syntax.Job, matrix *expr.Object) bool {
-	env := p.runEnv()
-	if matrix != nil {
-		env.Contexts["matrix"] = matrix
+func labels(v any) []string {
+	if list, ok := v.(expr.Array); ok {
+		var out []string
+		for _, e := range list {
+			out = append(out, expr.Text(e))
+		}
+		return out
 	}
-	v, err := env.Interpolate(j.ContinueOnError.Value)
+	return []string{expr.Text(v)}
+}
+
+func (l *level) continues(o occurrence) bool {
+	v, err := l.jobEnv(o.needs, o.matrix, o.strategy).Interpolate(o.job.ContinueOnError.Value)
 	return err == nil && v == "true"
 }
 
-// queueAndRun waits for the job's concurrency group and for a free place, then
-// runs it.
-func (p *performance) queueAndRun(ctx context.Context, cancel context.CancelCauseFunc, j *syntax.Job, record *Job, needs, matrix, strategy *expr.Object) (schedule.Result, *Problem) {
-	durable := context.WithoutCancel(ctx)
-	env := p.runEnv()
-	env.Contexts["needs"], env.Contexts["strategy"] = needs, strategy
-	if matrix != nil {
-		env.Contexts["matrix"] = matrix
+// takeOver keeps a job of the attempt before, or one that ended before Lockstep
+// stopped. Of one that only waited then it takes the number and the gate.
+func (l *level) takeOver(ctx context.Context, o occurrence, record *Job) (schedule.Result, bool) {
+	old, ok := l.history.jobs[historyKey(record.Key, record.Name)]
+	switch {
+	case !ok:
+		return "", false
+	case l.history.resume && old.Status != store.Completed:
+		record.ID, record.Gate, record.Created = old.ID, old.Gate, old.Created
+		return "", false
+	case !l.history.resume && (o.fresh || !l.takesOver(old)):
+		return "", false
+	case !l.history.resume:
+		kept := old
+		kept.ID, kept.Attempt, kept.Gate = 0, l.run.Attempt, nil
+		kept.Note = fmt.Sprintf("taken over from attempt %d (job %d)", old.Attempt, old.ID)
+		kept.Steps = nil // their logs belong to the attempt before
+		if l.change(ctx, false, func(t *telling) error { return t.SaveJob(&kept) }) != nil {
+			return schedule.Failure, true
+		}
 	}
-	leave, err := p.enterGroup(j.Concurrency, env, fmt.Sprintf("job %d", record.ID), cancel, func(behind string) {
-		record.Status, record.Note = store.Waiting, "waits in its concurrency group until "+behind+" has ended"
-		p.saveJob(durable, record)
-		p.tellJob(durable, &p.run, record, waitingStatus, record.Note, nil)
-	})
+	l.done(o.job, expr.Strings(old.Outputs), l.history.resume)
+	result := schedule.Result(old.Conclusion)
+	if old.Tolerated {
+		result = schedule.Success
+	}
+	if result == schedule.Failure {
+		l.blame(record, old.Problem)
+	}
+	return result, true
+}
+
+// queueAndRun waits for the job's concurrency group, its environment and a free
+// place, then runs it.
+func (l *level) queueAndRun(ctx context.Context, cancel context.CancelCauseFunc, o occurrence, record *Job) (schedule.Result, *Problem) {
+	durable := context.WithoutCancel(ctx)
+	env := l.jobEnv(o.needs, o.matrix, o.strategy)
+	ticket, err := l.joinGroup(o.job.Concurrency, env, l.callee.workflow.File, fmt.Sprintf("job %d", record.ID), cancel)
 	if err != nil {
 		return cancelledOr(err)
 	}
-	defer leave()
+	if ticket != nil {
+		defer ticket.leave()
+		if ticket.behind != "" {
+			record.Status, record.Note = store.Pending, "waits in its concurrency group until "+ticket.behind+" has ended"
+			l.tellWaiting(durable, record)
+		}
+		if err := ticket.wait(ctx); err != nil {
+			return cancelledOr(err)
+		}
+	}
+	site, err := l.enter(ctx, o, env, record)
+	if err != nil {
+		return cancelledOr(err)
+	}
+	conclusion, problem := l.place(ctx, o, record, site)
+	site.leave(durable, conclusion)
+	return conclusion, problem
+}
+
+// place waits for a place and runs the job there.
+func (l *level) place(ctx context.Context, o occurrence, record *Job, site *site) (schedule.Result, *Problem) {
+	durable := context.WithoutCancel(ctx)
 	select {
-	case p.slots <- struct{}{}:
+	case l.slots <- struct{}{}:
 	case <-ctx.Done():
 		return schedule.Cancelled, &Problem{Message: context.Cause(ctx).Error()}
 	}
-	defer func() { <-p.slots }()
+	defer func() { <-l.slots }()
 	if ctx.Err() != nil {
 		return schedule.Cancelled, &Problem{Message: context.Cause(ctx).Error()}
 	}
-	token, revoke, err := p.deps.Tokens.IssueJobToken(ctx, JobToken{Repo: p.run.Repo, Commit: p.run.Commit, Run: p.run.ID, Write: contentsWrite(p.workflow, j)})
+	permissions := permissionsOf(l.callee.workflow, o.job, l.ceiling, l.run.Fork)
+	token, revoke, err := l.deps.Tokens.IssueJobToken(ctx, JobToken{Repo: l.run.Repo, Commit: l.run.Commit, Run: l.run.ID, Permissions: permissions})
 	if err != nil {
 		return schedule.Failure, &Problem{Message: "issue the job's token: " + err.Error()}
 	}
@@ -120,16 +212,30 @@ func (p *performance) queueAndRun(ctx context.Context, cancel context.CancelCaus
 		ctx, cancel := context.WithTimeout(durable, 10*time.Second)
 		defer cancel()
 		if err := revoke(ctx); err != nil {
-			p.log.Error("revoke a job's token", "job", record.ID, "err", err)
+			l.log.Error("revoke a job's token", "job", record.ID, "err", err)
 		}
 	}()
-	record.Status, record.Note, record.Started = store.InProgress, "", p.deps.Now().UTC()
-	p.saveJob(durable, record)
-	p.tellJob(durable, &p.run, record, startedStatus, "", nil)
-	p.setStatus(durable, &p.run, record.Name, "pending", "In progress")
-	report := &jobReport{p: p, record: record, ctx: durable}
-	result := p.runner.Run(ctx, p.plan(j, record, token, needs, matrix, strategy), report)
+	plan := l.plan(o, record, token, site)
+	if l.deps.Services != nil {
+		vars, end := l.deps.Services.Open(l.scope(record, site, permissions))
+		defer end()
+		plan.ServiceEnv = vars
+	}
+	record.Status, record.Note, record.Started = store.InProgress, "", l.deps.Now().UTC()
+	_ = l.change(durable, false, func(t *telling) error {
+		if err := t.SaveJob(record); err != nil {
+			return err
+		}
+		if err := t.event(record.Started, l.jobEvent(&l.run, record, journal.StatusStarted, "", nil)); err != nil {
+			return err
+		}
+		return l.tellCheck(t, &l.run, record, "In progress")
+	})
+	result := l.runner.Run(ctx, plan, &jobReport{p: l.performance, record: record, ctx: durable})
 	record.Outputs = result.Outputs
+	if record.Gate != nil {
+		record.Gate.URL = result.EnvironmentURL
+	}
 	if f := result.Failure; f != nil && result.Conclusion != schedule.Success {
 		return result.Conclusion, &Problem{Message: f.Message, Hint: f.Hint, File: f.File, Line: f.Line, Step: f.Step, Name: f.Name, Tail: f.Tail}
 	}
@@ -146,81 +252,69 @@ func cancelledOr(err error) (schedule.Result, *Problem) {
 	return schedule.Failure, problemOf(err)
 }
 
-func (p *performance) plan(j *syntax.Job, record *Job, token string, needs, matrix, strategy *expr.Object) *execute.Plan {
-	r := p.run
+func (l *level) plan(o occurrence, record *Job, token string, site *site) *execute.Plan {
+	r := l.run
+	github := l.githubValues()
+	github["job_workflow_ref"], github["job_workflow_sha"] = l.callee.name(), l.callee.commit
 	return &execute.Plan{
-		ID: record.ID, Workflow: p.workflow, Job: j, Repo: r.Repo, Commit: r.Commit, Ref: r.Ref, Event: r.Event, Payload: p.payload, Actor: r.Actor,
-		RunID: r.ID, RunNumber: r.Number, Attempt: r.Attempt, Token: token, Secrets: p.secrets, Vars: p.vars, Needs: needs,
-		Inputs: trigger.Typed(p.workflow, r.Inputs), Matrix: matrix, Strategy: strategy, Hard: p.hard,
+		ID: record.ID, Workflow: l.callee.workflow, Job: o.job, Repo: r.Repo, Commit: r.Commit, Ref: r.Ref, Event: r.Event, Payload: l.payload, Actor: r.Actor, TriggeringActor: r.TriggeredBy,
+		RunID: r.ID, RunNumber: r.Number, Attempt: r.Attempt, Token: token, Secrets: site.secrets, Vars: site.vars, Needs: o.needs,
+		Inputs: l.inputs, Matrix: o.matrix, Strategy: o.strategy, Hard: l.hard, GitHub: github,
 		Archive: func(ctx context.Context, commit string, w io.Writer) error {
-			return writeArchive(ctx, p.repo, commit, w)
+			return writeArchive(ctx, l.repo, commit, w)
 		},
 	}
 }
 
+// scope is the job for the runner's services.
+func (l *level) scope(record *Job, site *site, permissions map[string]string) service.Scope {
+	r := l.run
+	owner, _, _ := strings.Cut(r.Repo, "/")
+	scope := service.Scope{
+		Repo: r.Repo, Run: r.ID, Attempt: r.Attempt, Job: record.ID, Ref: r.Ref, BaseRef: r.BaseRef, DefaultBranch: defaultBranch(l.repo),
+		IDToken: permissions["id-token"] == writeLevel,
+		Identity: service.Identity{
+			RepositoryID: accountID(r.Repo), OwnerID: accountID(owner), Commit: r.Commit, HeadRef: r.HeadRef, Actor: r.Actor, ActorID: accountID(r.Actor),
+			RunNumber: r.Number, Event: r.Event, Workflow: l.called.workflow.Name, WorkflowRef: describeFile(r.Repo, r.File, r.Ref), WorkflowSHA: r.Commit,
+			JobRef: l.callee.name(), JobSHA: l.callee.commit, Environment: site.name,
+		},
+	}
+	if record.Gate != nil {
+		scope.Identity.EnvironmentID = record.Gate.EnvironmentID
+	}
+	return scope
+}
+
 // refuse ends a job that cannot start.
-func (p *performance) refuse(ctx context.Context, j *syntax.Job, problem *Problem) schedule.Result {
-	problem.Message = p.masked(problem.Message)
-	record, err := p.store.CreateJob(ctx, p.newJob(j, nil))
-	if err != nil {
-		p.log.Error("store job", "run", p.run.ID, "job", j.ID, "err", err)
-		return schedule.Failure
+func (l *level) refuse(ctx context.Context, j *syntax.Job, problem *Problem) schedule.Result {
+	problem.Message = l.masked(problem.Message)
+	record := l.newJob(occurrence{job: j, needs: expr.NewObject()})
+	if old, ok := l.history.jobs[historyKey(record.Key, record.Name)]; ok && l.history.resume {
+		record.ID = old.ID
 	}
-	p.tellJob(ctx, &p.run, &record, startedStatus, "", nil)
-	p.endJob(ctx, &p.run, &record, schedule.Failure, problem)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.problem == nil {
-		named := *problem
-		named.Message = record.Name + ": " + named.Message
-		p.problem = &named
-	}
+	_ = l.change(ctx, false, func(t *telling) error {
+		if err := t.SaveJob(&record); err != nil {
+			return err
+		}
+		return t.event(l.deps.Now(), l.jobEvent(&l.run, &record, journal.StatusStarted, "", nil))
+	})
+	l.endJob(ctx, &l.run, &record, schedule.Failure, problem)
+	l.blame(&record, problem)
+	l.done(j, expr.NewObject(), true)
 	return schedule.Failure
 }
 
-// skip ends a job whose `if` is false.
-func (p *performance) skip(ctx context.Context, j *syntax.Job, result schedule.Result, note string) {
-	record, err := p.store.CreateJob(ctx, p.newJob(j, nil))
-	if err != nil {
-		p.log.Error("store job", "run", p.run.ID, "job", j.ID, "err", err)
-		return
+// skip ends a job that does not start.
+func (l *level) skip(ctx context.Context, j *syntax.Job, result schedule.Result, note string) {
+	record := l.newJob(occurrence{job: j, needs: expr.NewObject()})
+	if old, ok := l.history.jobs[historyKey(record.Key, record.Name)]; ok && l.history.resume {
+		if old.Status == store.Completed {
+			return
+		}
+		record.ID = old.ID
 	}
 	record.Note = note
-	p.endJob(ctx, &p.run, &record, result, nil)
-}
-
-// takeOver copies a job that succeeded in the attempt before.
-func (p *performance) takeOver(ctx context.Context, j *syntax.Job, previous []Job) schedule.Result {
-	outputs := expr.NewObject()
-	result := schedule.Skipped
-	for _, old := range previous {
-		id := old.ID
-		old.Attempt = p.run.Attempt
-		old.Note = fmt.Sprintf("taken over from attempt %d (job %d)", p.run.Attempt-1, id)
-		old.Steps = nil // their logs belong to the attempt before
-		if _, err := p.store.CreateJob(ctx, old); err != nil {
-			p.log.Error("store job", "run", p.run.ID, "job", j.ID, "err", err)
-		}
-		for _, k := range slices.Sorted(maps.Keys(old.Outputs)) {
-			outputs.Set(k, old.Outputs[k])
-		}
-		if old.Conclusion == string(schedule.Success) {
-			result = schedule.Success
-		}
-	}
-	p.mu.Lock()
-	p.outputs[strings.ToLower(j.ID)] = outputs
-	p.mu.Unlock()
-	return result
-}
-
-// masked hides the repository's secrets in a text of the engine.
-func (p *performance) masked(s string) string {
-	m := &mask.Masker{}
-	for _, v := range p.secrets {
-		m.Add(v)
-	}
-	return m.Text(s)
+	l.endJob(ctx, &l.run, &record, result, nil)
 }
 
 // subject names a run, or with a name a job, in the journal.

@@ -4,80 +4,108 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
 	"github.com/lockstep-gitops/lockstep/internal/actions/logs"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/store"
-	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
-)
-
-const (
-	startedStatus = journal.StatusStarted
-	waitingStatus = journal.StatusWaiting
 )
 
 // Bounds of what one job may leave in the database.
 const (
 	maxAnnotations = 100
 	maxSummary     = 1 << 20
+	maxUses        = 200
 )
 
-// tell writes one event of stage run.
-func (a *Actions) tell(ctx context.Context, e journal.Event) {
-	e.Stage = journal.StageRun
-	if _, err := a.deps.Journal.Append(context.WithoutCancel(ctx), e); err != nil {
-		a.log.Error("write to the journal", "subject", e.Subject, "err", err)
-	}
-}
-
 func (a *Actions) runData(r *Run) map[string]string {
-	return map[string]string{
+	data := map[string]string{
 		journal.DataRun: strconv.FormatInt(r.Number, 10), "run_id": strconv.FormatInt(r.ID, 10), "attempt": strconv.Itoa(r.Attempt),
 		journal.DataActor: r.Actor, journal.DataRef: r.Ref, "event": r.Event,
 	}
+	if r.Pull > 0 {
+		data["pull"] = strconv.FormatInt(r.Pull, 10)
+	}
+	return data
+}
+
+// runEvent is an event of a run as a whole.
+func (a *Actions) runEvent(r *Run, status journal.Status, message string, problem *Problem) journal.Event {
+	e := journal.Event{Repo: r.Repo, Commit: r.Head(), Subject: subject(r, ""), Status: status, Message: message, Data: a.runData(r)}
+	explain(&e, problem)
+	return e
+}
+
+// jobEvent is an event of a job.
+func (a *Actions) jobEvent(r *Run, j *Job, status journal.Status, message string, problem *Problem) journal.Event {
+	data := a.runData(r)
+	data[journal.DataJob], data["job_id"] = j.Key, strconv.FormatInt(j.ID, 10)
+	e := journal.Event{Repo: r.Repo, Commit: r.Head(), Subject: subject(r, j.Name), Status: status, Message: message, Data: data}
+	explain(&e, problem)
+	return e
 }
 
 // startRun makes a run visible as going on.
 func (p *performance) startRun(ctx context.Context) {
+	p.mu.Lock()
 	r := &p.run
-	if p.hard.Err() != nil && r.Problem == nil {
-		return // it stays queued for the next start
+	if r.Started.IsZero() || !r.Resume {
+		r.Started = p.deps.Now().UTC()
 	}
-	r.Started = p.deps.Now().UTC()
-	r.Status, r.Note = store.InProgress, ""
-	if p.workflow != nil {
-		r.Name = p.workflow.Name
-	}
-	if err := p.store.SaveRun(ctx, *r); err != nil {
-		p.log.Error("store run", "run", r.ID, "err", err)
-	}
-	p.tell(ctx, journal.Event{Repo: r.Repo, Commit: r.Commit, Subject: subject(r, ""), Status: journal.StatusStarted,
-		Message: fmt.Sprintf("run %d of %s", r.Number, r.Name), Data: p.runData(r)})
+	r.Status, r.Note, r.Resume = store.InProgress, "", false
+	run := *r
+	p.mu.Unlock()
+	_ = p.change(ctx, false, func(t *telling) error {
+		if err := t.SaveRun(run); err != nil {
+			return err
+		}
+		if err := t.event(run.Started, p.runEvent(&run, journal.StatusStarted, fmt.Sprintf("run %d of %s", run.Number, run.Name), nil)); err != nil {
+			return err
+		}
+		return t.tell(runKind, runMessage{run.ID, "in_progress"})
+	})
 }
 
-// waitRun says what a run waits for. It stays queued on disk, so that a restart
-// starts it.
-func (p *performance) waitRun(ctx context.Context, note string) {
+// pendRun says what a run waits for. A restart starts it again.
+func (p *performance) pendRun(ctx context.Context, note string) {
 	r := &p.run
-	r.Note = note
-	if err := p.store.SaveRun(ctx, *r); err != nil {
-		p.log.Error("store run", "run", r.ID, "err", err)
-	}
-	p.tell(ctx, journal.Event{Repo: r.Repo, Commit: r.Commit, Subject: subject(r, ""), Status: journal.StatusWaiting, Message: note, Data: p.runData(r)})
+	r.Note, r.Status = note, store.Pending
+	_ = p.change(ctx, false, func(t *telling) error {
+		if err := t.SaveRun(*r); err != nil {
+			return err
+		}
+		return t.event(p.deps.Now(), p.runEvent(r, journal.StatusWaiting, note, nil))
+	})
 }
 
-// warn tells what of a workflow file has no effect.
-func (p *performance) warn(diagnostics []syntax.Diagnostic) {
-	for _, d := range diagnostics {
-		p.tell(p.ctx, journal.Event{Repo: p.run.Repo, Commit: p.run.Commit, Subject: subject(&p.run, ""), Status: journal.StatusInfo,
-			Message: d.Message, Hint: d.Hint, File: d.File, Line: d.Line, Data: p.runData(&p.run)})
+// tellAnnotations tells what the linter says about the workflow file.
+func (p *performance) tellAnnotations() {
+	if len(p.run.Annotations) == 0 || p.run.Attempt > 1 || p.run.Resume {
+		return
 	}
+	fault := ""
+	if p.run.Problem != nil {
+		fault = p.run.Problem.Message
+	}
+	_ = p.change(p.ctx, false, func(t *telling) error {
+		for _, n := range p.run.Annotations {
+			if fault != "" && strings.HasPrefix(n.Message, fault) {
+				continue // the end of the run tells it
+			}
+			e := p.runEvent(&p.run, journal.StatusInfo, n.Message, nil)
+			e.File, e.Line = n.File, n.Line
+			if err := t.event(p.deps.Now(), e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 var closing = map[schedule.Result]journal.Status{
@@ -87,14 +115,17 @@ var closing = map[schedule.Result]journal.Status{
 
 // endRun closes a run.
 func (a *Actions) endRun(ctx context.Context, r *Run, result schedule.Result, problem *Problem) {
-	r.Status, r.Conclusion, r.Problem, r.Note, r.Ended = store.Completed, string(result), problem, "", a.deps.Now().UTC()
-	if err := a.store.SaveRun(ctx, *r); err != nil {
-		a.log.Error("store run", "run", r.ID, "err", err)
-	}
-	e := journal.Event{Repo: r.Repo, Commit: r.Commit, Subject: subject(r, ""), Status: closing[result], Data: a.runData(r),
-		Message: fmt.Sprintf("run %d of %s: %s", r.Number, r.Name, result)}
-	explain(&e, problem)
-	a.tell(ctx, e)
+	r.Status, r.Conclusion, r.Problem, r.Note, r.Ended, r.Resume = store.Completed, string(result), problem, "", a.deps.Now().UTC(), false
+	_ = a.change(ctx, true, func(t *telling) error {
+		if err := t.SaveRun(*r); err != nil {
+			return err
+		}
+		message := fmt.Sprintf("run %d of %s: %s", r.Number, r.Name, result)
+		if err := t.event(r.Ended, a.runEvent(r, closing[result], message, problem)); err != nil {
+			return err
+		}
+		return t.tell(runKind, runMessage{r.ID, "completed"})
+	})
 	a.log.Info("workflow ended", "repo", r.Repo, "file", r.File, "run", r.ID, "conclusion", result)
 }
 
@@ -123,19 +154,17 @@ func describe(p *Problem) string {
 	return p.Message
 }
 
-func (a *Actions) saveJob(ctx context.Context, j *Job) {
-	if err := a.store.SaveJob(ctx, *j); err != nil {
-		a.log.Error("store job", "job", j.ID, "err", err)
-	}
-}
-
-// tellJob writes an event of a job.
-func (a *Actions) tellJob(ctx context.Context, r *Run, j *Job, status journal.Status, message string, problem *Problem) {
-	data := a.runData(r)
-	data[journal.DataJob], data["job_id"] = j.Key, strconv.FormatInt(j.ID, 10)
-	e := journal.Event{Repo: r.Repo, Commit: r.Commit, Subject: subject(r, j.Name), Status: status, Message: message, Data: data}
-	explain(&e, problem)
-	a.tell(ctx, e)
+// tellWaiting stores a job that waits, and says for what.
+func (p *performance) tellWaiting(ctx context.Context, record *Job) {
+	_ = p.change(ctx, false, func(t *telling) error {
+		if err := t.SaveJob(record); err != nil {
+			return err
+		}
+		if err := t.event(p.deps.Now(), p.jobEvent(&p.run, record, journal.StatusWaiting, record.Note, nil)); err != nil {
+			return err
+		}
+		return p.tellCheck(t, &p.run, record, record.Note)
+	})
 }
 
 // endJob closes a job.
@@ -147,45 +176,61 @@ func (a *Actions) endJob(ctx context.Context, r *Run, j *Job, result schedule.Re
 			s.Status, s.Conclusion, s.Ended = store.Completed, string(schedule.Cancelled), now
 		}
 	}
-	a.saveJob(ctx, j)
 	message := ""
 	if problem == nil && result != schedule.Success {
 		if message = j.Note; message == "" {
 			message = "job " + string(result)
 		}
 	}
-	a.tellJob(ctx, r, j, closing[result], message, problem)
-	description := map[schedule.Result]string{schedule.Success: "Successful", schedule.Skipped: "Skipped", schedule.Cancelled: "Cancelled", schedule.Failure: "Failed"}[result]
+	title := map[schedule.Result]string{schedule.Success: "Successful", schedule.Skipped: "Skipped", schedule.Cancelled: "Cancelled", schedule.Failure: "Failed"}[result]
 	if !j.Started.IsZero() && result == schedule.Success {
-		description = fmt.Sprintf("Successful in %s", now.Sub(j.Started).Round(100_000_000))
+		title = fmt.Sprintf("Successful in %s", now.Sub(j.Started).Round(100*time.Millisecond))
 	}
 	if problem != nil {
-		description = describe(problem)
+		title = describe(problem)
 	}
-	a.setStatus(ctx, r, j.Name, stateOf(result), description)
+	_ = a.change(ctx, !j.Started.IsZero(), func(t *telling) error {
+		if err := t.SaveJob(j); err != nil {
+			return err
+		}
+		if err := t.event(now, a.jobEvent(r, j, closing[result], message, problem)); err != nil {
+			return err
+		}
+		return a.tellCheck(t, r, j, title)
+	})
 }
 
-// setStatus puts the state of a job, or with "" of the workflow file, on the
-// commit.
-func (a *Actions) setStatus(ctx context.Context, r *Run, job, state, description string) {
-	if a.deps.Statuses == nil {
+// tellCheck sets the check run of a job.
+func (a *Actions) tellCheck(t *telling, r *Run, j *Job, title string) error {
+	if a.deps.Checks == nil {
+		return nil
+	}
+	c := Check{
+		Repo: r.Repo, Commit: r.Head(), Workflow: r.Name, Name: j.Name, ExternalID: fmt.Sprintf("job-%d", j.ID), Run: r.ID, Status: string(j.Status), Conclusion: j.Conclusion,
+		Title: title, DetailsURL: fmt.Sprintf("%s/%s/actions/runs/%d/job/%d", a.cfg.ServerURL, r.Repo, r.ID, j.ID), Started: j.Started, Completed: j.Ended,
+	}
+	if j.Status == store.Completed {
+		c.Summary, c.Annotations = j.Summary, j.Annotations
+		if p := j.Problem; p != nil && p.File != "" && p.Line > 0 && !slices.ContainsFunc(c.Annotations, func(n command.Annotation) bool { return n.File == p.File && n.Line == p.Line }) {
+			c.Annotations = append(slices.Clone(c.Annotations), command.Annotation{Level: "error", Message: p.Message, File: p.File, Line: p.Line, Title: p.Name})
+		}
+	}
+	return t.tell(checkKind, c)
+}
+
+// checkFile sets a check for a workflow file of which no job can start.
+func (p *performance) checkFile(ctx context.Context, problem *Problem) {
+	if p.deps.Checks == nil {
 		return
 	}
-	name := r.Name
-	if name == r.File {
-		name = path.Base(name)
-	}
-	if job != "" {
-		name += "/" + job
-	}
-	if runes := []rune(description); len(runes) > 140 { // GitHub's limit
-		description = string(runes[:139]) + "…"
-	}
-	err := a.deps.Statuses.SetCommitStatus(ctx, CommitStatus{Repo: r.Repo, Commit: r.Commit, Context: name, State: state, Description: description,
-		TargetURL: fmt.Sprintf("%s/%s/actions/runs/%d", a.cfg.ServerURL, r.Repo, r.ID)})
-	if err != nil {
-		a.log.Warn("set commit status", "repo", r.Repo, "commit", r.Commit, "context", name, "err", err)
-	}
+	now := p.deps.Now().UTC()
+	_ = p.change(ctx, false, func(t *telling) error {
+		return t.tell(checkKind, Check{
+			Repo: p.run.Repo, Commit: p.run.Head(), Workflow: p.run.Name, Name: p.run.File, ExternalID: fmt.Sprintf("run-%d-%d", p.run.ID, p.run.Attempt), Run: p.run.ID,
+			Status: string(store.Completed), Conclusion: "failure", Title: describe(problem), Started: now, Completed: now, Annotations: p.run.Annotations,
+			DetailsURL: fmt.Sprintf("%s/%s/actions/runs/%d", p.cfg.ServerURL, p.run.Repo, p.run.ID),
+		})
+	})
 }
 
 // jobReport stores what a job tells while it runs. It is used by one goroutine
@@ -197,7 +242,14 @@ type jobReport struct {
 	log    *logs.Log
 }
 
-var _ execute.Reporter = (*jobReport)(nil)
+var (
+	_ execute.Reporter    = (*jobReport)(nil)
+	_ execute.UseReporter = (*jobReport)(nil)
+)
+
+func (r *jobReport) save() {
+	_ = r.p.change(r.ctx, false, func(t *telling) error { return t.SaveJob(r.record) })
+}
 
 // StepStarted implements execute.Reporter.
 func (r *jobReport) StepStarted(s execute.Step) {
@@ -207,7 +259,7 @@ func (r *jobReport) StepStarted(s execute.Step) {
 		r.p.log.Error("create log", "job", r.record.ID, "err", err)
 	}
 	r.log = log
-	r.p.saveJob(r.ctx, r.record)
+	r.save()
 }
 
 // StepDone implements execute.Reporter.
@@ -223,13 +275,21 @@ func (r *jobReport) StepDone(s execute.Step) {
 			step.Status, step.Conclusion, step.Outcome, step.Ended = store.Completed, string(s.Conclusion), string(s.Outcome), r.p.deps.Now().UTC()
 		}
 	}
-	r.p.saveJob(r.ctx, r.record)
+	r.save()
 }
 
 // Log implements execute.Reporter.
 func (r *jobReport) Log(line string) {
 	if r.log != nil {
 		r.log.Line(line)
+	}
+}
+
+// Used implements execute.UseReporter.
+func (r *jobReport) Used(u execute.Use) {
+	use := store.Use{Ref: u.Ref, Commit: u.Commit, From: u.From, File: u.File, Line: u.Line}
+	if len(r.record.Uses) < maxUses && !slices.Contains(r.record.Uses, use) {
+		r.record.Uses = append(r.record.Uses, use)
 	}
 }
 
@@ -248,7 +308,7 @@ func (r *jobReport) Annotate(a command.Annotation) {
 	}
 	data := r.p.runData(&r.p.run)
 	maps.Copy(data, map[string]string{journal.DataJob: r.record.Key, "annotated_step": strconv.Itoa(a.Step)})
-	r.p.tell(r.ctx, journal.Event{Repo: r.p.run.Repo, Commit: r.p.run.Commit, Subject: subject(&r.p.run, r.record.Name), Status: journal.StatusInfo,
+	r.p.tellNow(r.ctx, journal.Event{Repo: r.p.run.Repo, Commit: r.p.run.Head(), Subject: subject(&r.p.run, r.record.Name), Status: journal.StatusInfo,
 		Message: a.Message, File: a.File, Line: a.Line, Data: data})
 }
 

@@ -5,68 +5,73 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"strings"
 	"sync"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
+	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
-	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
+	"github.com/lockstep-gitops/lockstep/internal/actions/store"
 	"github.com/lockstep-gitops/lockstep/internal/actions/trigger"
 	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
+// maxJobs bounds the jobs of one attempt of a run, matrices and called
+// workflows together.
+const maxJobs = 2048
+
 // performance is one attempt of a run while it goes on.
 type performance struct {
 	*Actions
-	ctx      context.Context // ends with a cancellation
-	hard     context.Context // ends when Lockstep stops
-	run      Run
-	workflow *syntax.Workflow
-	repo     *git.Repository
-	payload  *expr.Object
-	secrets  map[string]string
-	vars     map[string]string
-	graph    *schedule.Graph
-	previous map[string][]Job // of the attempt before, for a re-run of the failed ones
+	ctx     context.Context // ends with a cancellation
+	hard    context.Context // ends when Lockstep stops, or the run is ended at once
+	repo    *git.Repository
+	payload *expr.Object
+	secrets map[string]string
+	vars    map[string]string
+	called  *callee // the workflow of the run with those it calls
+	history history
 
-	mu      sync.Mutex
-	outputs map[string]*expr.Object // of jobs that are done, by key
-	problem *Problem                // of the first job that failed
+	mu       sync.Mutex
+	run      Run
+	problem  *Problem // of the first job that failed
+	jobs     int      // that were made
+	going    int      // jobs that are neither done nor waiting for an environment
+	gated    int      // jobs that wait for an environment
+	parked   bool     // a job was left waiting for the next start
+	stopping bool     // a job was ended because Lockstep stops
 }
 
-// perform runs one attempt to its end. Everything it does is durable before
-// the next step.
-func (a *Actions) perform(ctx, hard context.Context, r Run) {
-	p := &performance{Actions: a, ctx: ctx, hard: hard, run: r, outputs: map[string]*expr.Object{}}
+// stopped reports whether the run ends because Lockstep does.
+func (p *performance) stopped() bool { return errors.Is(context.Cause(p.ctx), errStopped) }
+
+// perform runs one attempt to its end. Everything it does is stored before the
+// next step.
+func (a *Actions) perform(ctx, hard context.Context, r Run, t turn) {
+	defer t.done()
+	p := &performance{Actions: a, ctx: ctx, hard: hard, run: r}
 	durable := context.WithoutCancel(ctx)
-	leave, err := p.prepare()
+	leave, err := p.prepare(t)
 	if leave != nil {
 		defer leave()
 	}
 	if err != nil {
-		p.startRun(durable)
-		switch {
-		case hard.Err() != nil:
-			if p.run.Problem == nil { // it did not begin: it stays queued
-				return
-			}
-			a.endRun(durable, &p.run, schedule.Failure, p.run.Problem)
-		case errors.Is(err, execute.ErrCancelled):
-			a.endRun(durable, &p.run, schedule.Cancelled, &Problem{Message: err.Error()})
-		default:
-			problem := problemOf(err)
-			a.setStatus(durable, &p.run, "", "failure", describe(problem))
-			a.endRun(durable, &p.run, schedule.Failure, problem)
-		}
+		p.refuseRun(durable, err)
 		return
 	}
 	p.startRun(durable)
-	p.loop()
-	conclusion, problem := p.graph.Conclusion(p.ctx.Err() != nil), p.problem
+	top := p.level()
+	top.loop(p.ctx)
+	if p.parked && !p.stopping {
+		return // it goes on at the next start
+	}
+	p.endLeftovers(durable)
+	conclusion, problem := top.graph.Conclusion(p.ctx.Err() != nil), p.problem
 	switch {
-	case hard.Err() != nil:
+	case p.stopped():
 		conclusion, problem = schedule.Failure, interrupted()
 	case conclusion == schedule.Cancelled && p.ctx.Err() != nil:
 		problem = &Problem{Message: context.Cause(p.ctx).Error()}
@@ -74,63 +79,105 @@ func (a *Actions) perform(ctx, hard context.Context, r Run) {
 	a.endRun(durable, &p.run, conclusion, problem)
 }
 
+// park leaves a job that has not begun for the next start of Lockstep.
+func (p *performance) park() schedule.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parked = true
+	return schedule.Cancelled
+}
+
+// endLeftovers ends the jobs that were parked beside one that was going on.
+func (p *performance) endLeftovers(ctx context.Context) {
+	if !p.parked {
+		return
+	}
+	jobs, err := p.store.Jobs(ctx, p.run.ID, p.run.Attempt)
+	if err != nil {
+		p.log.Error("read jobs", "run", p.run.ID, "err", err)
+	}
+	for i := range jobs {
+		if jobs[i].Status != store.Completed {
+			p.endJob(ctx, &p.run, &jobs[i], schedule.Failure, interrupted())
+		}
+	}
+}
+
+// refuseRun ends a run of which no job can start.
+func (p *performance) refuseRun(ctx context.Context, err error) {
+	switch {
+	case p.stopped() && p.run.Problem == nil: // it did not begin: it stays queued
+	case errors.Is(err, execute.ErrCancelled):
+		p.startRun(ctx)
+		p.endRun(ctx, &p.run, schedule.Cancelled, &Problem{Message: err.Error()})
+	default:
+		problem := problemOf(err)
+		p.startRun(ctx)
+		p.checkFile(ctx, problem)
+		p.endRun(ctx, &p.run, schedule.Failure, problem)
+	}
+}
+
 // prepare loads what the run needs and waits for its concurrency group.
-func (p *performance) prepare() (leave func(), err error) {
+func (p *performance) prepare(t turn) (leave func(), err error) {
 	r := &p.run
 	if p.repo, err = p.deps.Repositories.Repository(p.ctx, r.Repo); err != nil {
 		return nil, err
+	}
+	if r.Problem != nil && r.Attempt == 1 { // the file or a filter of its trigger is not valid
+		p.tellAnnotations()
+		return nil, &LocatedError{File: r.Problem.File, Line: r.Problem.Line, Msg: r.Problem.Message, Hint: r.Problem.Hint}
 	}
 	content, err := p.repo.ReadFile(p.ctx, r.Commit, r.File)
 	if err != nil {
 		return nil, fmt.Errorf("read %s at %s: %w", r.File, r.Commit, err)
 	}
-	w, diagnostics := syntax.Load(r.File, content)
+	w, diagnostics := p.files.load(r.File, content)
+	r.Annotations = annotations(diagnostics)
+	p.tellAnnotations()
 	if w == nil {
 		d := firstFatal(diagnostics)
-		for _, other := range diagnostics { // a file may have several faults
-			if other.Message != d.Message {
-				p.warn([]syntax.Diagnostic{other})
-			}
-		}
 		return nil, &LocatedError{File: d.File, Line: d.Line, Msg: d.Message, Hint: d.Hint}
 	}
-	if r.Problem != nil { // a filter of its trigger is not valid
-		return nil, &LocatedError{File: r.Problem.File, Line: r.Problem.Line, Msg: r.Problem.Message, Hint: r.Problem.Hint}
+	p.called = &callee{workflow: w, repo: r.Repo, store: p.repo, commit: r.Commit, ref: r.Ref}
+	r.Name = w.Name
+	if err := p.resolveCalls(); err != nil {
+		return nil, err
 	}
-	p.workflow, p.graph = w, schedule.NewGraph(w.Jobs)
-	p.warn(diagnostics)
 	if p.payload, err = p.Actions.payload(p.ctx, p.repo, *r); err != nil {
 		return nil, err
 	}
-	if p.secrets, err = p.store.Secrets(p.ctx, r.Repo); err != nil {
-		return nil, err
+	p.secrets = map[string]string{}
+	if !r.Fork { // what comes from a fork gets no secrets
+		if p.secrets, err = p.store.Secrets(p.ctx, r.Repo); err != nil {
+			return nil, err
+		}
 	}
 	if p.vars, err = p.store.Variables(p.ctx, r.Repo); err != nil {
 		return nil, err
 	}
-	if r.OnlyFailed && r.Attempt > 1 {
-		if err := p.loadPrevious(); err != nil {
-			return nil, err
-		}
+	if err := p.loadHistory(); err != nil {
+		return nil, err
 	}
-	env := p.runEnv()
+	env := p.level().env()
 	if w.RunName.IsSet() {
-		if title, err := env.Interpolate(w.RunName.Value); err == nil && title != "" {
+		if title, err := env.Interpolate(w.RunName.Value); err == nil && strings.TrimSpace(title) != "" {
 			r.Title = p.masked(title)
 		}
 	}
-	return p.enterGroup(w.Concurrency, env, fmt.Sprintf("run %d", r.ID), p.cancelRun, func(behind string) {
-		p.waitRun(context.WithoutCancel(p.ctx), "waits in its concurrency group until "+behind+" has ended")
-	})
-}
-
-func (p *performance) loadPrevious() error {
-	jobs, err := p.store.Jobs(p.ctx, p.run.ID, p.run.Attempt-1)
-	p.previous = map[string][]Job{}
-	for _, j := range jobs {
-		p.previous[strings.ToLower(j.Key)] = append(p.previous[strings.ToLower(j.Key)], j)
+	t.wait(p.ctx)
+	ticket, err := p.joinGroup(w.Concurrency, env, w.File, fmt.Sprintf("run %d", r.ID), p.cancelRun)
+	t.done()
+	if err != nil || ticket == nil {
+		return nil, err
 	}
-	return err
+	if ticket.behind != "" {
+		p.pendRun(context.WithoutCancel(p.ctx), fmt.Sprintf("waits in its concurrency group until %s has ended", ticket.behind))
+		p.setWaiting(r.ID, true)
+	}
+	err = ticket.wait(p.ctx)
+	p.setWaiting(r.ID, false)
+	return ticket.leave, err
 }
 
 func (p *performance) cancelRun(cause error) {
@@ -141,172 +188,97 @@ func (p *performance) cancelRun(cause error) {
 	}
 }
 
-// enterGroup waits for a concurrency group; without one it does nothing.
-func (p *performance) enterGroup(c *syntax.Concurrency, env expr.Env, name string, cancel context.CancelCauseFunc, waiting func(string)) (leave func(), err error) {
-	if c == nil {
-		return func() {}, nil
-	}
-	key, err := env.Interpolate(c.Group.Value)
-	if err != nil {
-		return nil, &LocatedError{File: p.workflow.File, Line: c.Group.Line, Msg: "concurrency group: " + err.Error()}
-	}
-	stop, err := env.Interpolate(c.CancelInProgress.Value)
-	if err != nil {
-		return nil, &LocatedError{File: p.workflow.File, Line: c.CancelInProgress.Line, Msg: "cancel-in-progress: " + err.Error()}
-	}
-	if key == "" {
-		return func() {}, nil
-	}
-	return p.groups.enter(p.ctx, cancel, p.run.Repo+"\x00"+key, name, stop == "true", waiting)
+// history is what earlier attempts, or the time before a stop, left of the jobs.
+type history struct {
+	resume bool // the jobs are of this attempt
+	jobs   map[string]Job
 }
 
-// runEnv is what expressions outside of jobs see.
-func (p *performance) runEnv() expr.Env {
-	r := p.run
-	kind, short := "branch", strings.TrimPrefix(r.Ref, "refs/heads/")
-	if tag, ok := strings.CutPrefix(r.Ref, "refs/tags/"); ok {
-		kind, short = "tag", tag
-	}
-	owner, _, _ := strings.Cut(r.Repo, "/")
-	github := expr.NewObject()
-	for _, kv := range [][2]string{{"ref", r.Ref}, {"ref_name", short}, {"ref_type", kind}, {"sha", r.Commit}, {"repository", r.Repo},
-		{"repository_owner", owner}, {"actor", r.Actor}, {"triggering_actor", r.Actor}, {"event_name", r.Event}, {"workflow", r.Name}, {"head_ref", ""}, {"base_ref", ""},
-		{"run_id", fmt.Sprint(r.ID)}, {"run_number", fmt.Sprint(r.Number)}, {"run_attempt", fmt.Sprint(r.Attempt)},
-		{"server_url", p.cfg.ServerURL}, {"api_url", p.cfg.APIURL}} {
-		github.Set(kv[0], kv[1])
-	}
-	github.Set("event", p.payload)
-	return expr.Env{Contexts: map[string]any{"github": github, "vars": expr.Strings(p.vars), "inputs": trigger.Typed(p.workflow, r.Inputs)}}
-}
+func historyKey(key, name string) string { return strings.ToLower(key) + "\x00" + name }
 
-// loop decides and runs jobs until all are done.
-func (p *performance) loop() {
-	type done struct {
-		job    *syntax.Job
-		result schedule.Result
-	}
-	ended := make(chan done)
-	running := 0
-	for {
-		for _, j := range p.graph.Next() {
-			// The graph belongs to this goroutine: take its answers along.
-			answer, status := p.graph.Status(j, p.ctx.Err() != nil), map[string]bool{}
-			for _, name := range []string{"success", "failure", "always", "cancelled"} {
-				status[name] = answer(name)
-			}
-			needs := p.needs(j)
-			running++
-			go func() { ended <- done{j, p.job(j, func(name string) bool { return status[name] }, needs)} }()
-		}
-		if running == 0 {
-			return
-		}
-		d := <-ended
-		running--
-		p.graph.Done(d.job.ID, d.result)
-	}
-}
-
-// needs is the `needs` context of a job.
-func (p *performance) needs(j *syntax.Job) *expr.Object {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	o := expr.NewObject()
-	for _, n := range j.Needs {
-		outputs := p.outputs[strings.ToLower(n)]
-		if outputs == nil {
-			outputs = expr.NewObject()
-		}
-		o.Set(p.workflow.Job(n).ID, expr.NewObject().Set("result", string(p.graph.Result(n))).Set("outputs", outputs))
-	}
-	return o
-}
-
-// job decides one job and runs its combinations.
-func (p *performance) job(j *syntax.Job, status func(string) bool, needs *expr.Object) schedule.Result {
-	durable := context.WithoutCancel(p.ctx)
-	env := p.runEnv()
-	env.Contexts["needs"] = needs
-	withStatus := env
-	withStatus.Status = status
-	ok, err := withStatus.Condition(j.If.Value)
+func (p *performance) loadHistory() error {
+	attempt := 0
 	switch {
-	case err != nil:
-		return p.refuse(durable, j, &Problem{Message: "if: " + err.Error(), File: p.workflow.File, Line: j.If.Line})
-	case !ok && p.ctx.Err() != nil:
-		p.skip(durable, j, schedule.Cancelled, "the run was cancelled before it started")
-		return schedule.Cancelled
-	case !ok:
-		p.skip(durable, j, schedule.Skipped, whySkipped(j, needs))
-		return schedule.Skipped
+	case p.run.Resume:
+		attempt, p.history.resume = p.run.Attempt, true
+	case (p.run.OnlyFailed || p.run.OnlyJob != "") && p.run.Attempt > 1:
+		attempt = p.run.Attempt - 1
+	default:
+		return nil
 	}
-	if previous := p.previous[strings.ToLower(j.ID)]; len(previous) > 0 && allSucceeded(previous) {
-		return p.takeOver(durable, j, previous)
-	}
-	if f := execute.Preflight(p.workflow, j); f != nil {
-		return p.refuse(durable, j, &Problem{Message: f.Message, Hint: f.Hint, File: f.File, Line: f.Line})
-	}
-	combinations, err := schedule.Expand(j.Strategy, env)
-	if err != nil {
-		return p.refuse(durable, j, &Problem{Message: "matrix: " + err.Error(), File: p.workflow.File, Line: j.Strategy.Line})
-	}
-	return p.matrix(j, env, needs, combinations)
-}
-
-// whySkipped says what kept a job from starting.
-func whySkipped(j *syntax.Job, needs *expr.Object) string {
-	for _, n := range j.Needs {
-		v, _ := needs.Get(n)
-		if o, ok := v.(*expr.Object); ok {
-			if result, _ := o.Get("result"); result != string(schedule.Success) {
-				return fmt.Sprintf("it needs %s, which ended as %s", n, result)
-			}
-		}
-	}
-	return "its if is false"
-}
-
-func allSucceeded(jobs []Job) bool {
+	jobs, err := p.store.Jobs(p.ctx, p.run.ID, attempt)
+	p.history.jobs = map[string]Job{}
 	for _, j := range jobs {
-		if j.Conclusion != string(schedule.Success) && j.Conclusion != string(schedule.Skipped) {
-			return false
-		}
+		p.history.jobs[historyKey(j.Key, j.Name)] = j
 	}
-	return true
+	p.jobs = len(jobs)
+	return err
 }
 
-// matrix runs the combinations of a job side by side.
-func (p *performance) matrix(j *syntax.Job, env expr.Env, needs *expr.Object, combinations []*expr.Object) schedule.Result {
-	failFast, limit := true, len(combinations)
-	if j.Strategy != nil {
-		if v, err := env.Interpolate(j.Strategy.FailFast.Value); err == nil && v == "false" {
-			failFast = false
-		}
-		if v, err := env.Value(j.Strategy.MaxParallel.Value); err == nil {
-			var n int
-			if _, err := fmt.Sscan(expr.Text(v), &n); err == nil && n > 0 {
-				limit = min(n, limit)
-			}
-		}
+// takesOver reports whether a job of the attempt before is kept.
+func (p *performance) takesOver(old Job) bool {
+	switch {
+	case p.run.OnlyJob != "":
+		return old.Name != p.run.OnlyJob
+	case p.run.OnlyFailed:
+		return old.Conclusion == string(schedule.Success) || old.Conclusion == string(schedule.Skipped)
 	}
-	ctx, cancel := context.WithCancelCause(p.ctx)
-	defer cancel(nil)
-	results := make([]schedule.Result, len(combinations))
-	slots := make(chan struct{}, limit)
-	var work sync.WaitGroup
-	for i, c := range combinations {
-		strategy := expr.NewObject().Set("fail-fast", failFast).Set("job-index", float64(i)).Set("job-total", float64(len(combinations))).Set("max-parallel", float64(limit))
-		work.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			results[i] = p.one(ctx, j, needs, c, strategy)
-			if results[i] == schedule.Failure && failFast && len(combinations) > 1 {
-				cancel(fmt.Errorf("%w: another combination of the matrix failed", execute.ErrCancelled))
-			}
-		})
+	return false
+}
+
+// level is the top one: the workflow of the run itself.
+func (p *performance) level() *level {
+	secrets := maps.Clone(p.secrets)
+	inputs := trigger.Typed(p.called.workflow, p.run.Inputs)
+	return &level{performance: p, callee: p.called, graph: schedule.NewGraph(p.called.workflow.Jobs), outputs: map[string]*expr.Object{}, fresh: map[string]bool{},
+		inputs: inputs, secrets: secrets}
+}
+
+// githubValues are the values of the github context that are the same in all
+// jobs of the run.
+func (p *performance) githubValues() map[string]string {
+	r := p.run
+	kind, short := shortRef(r.Ref)
+	owner, _, _ := strings.Cut(r.Repo, "/")
+	return map[string]string{
+		"ref": r.Ref, "ref_name": short, "ref_type": kind, "sha": r.Commit, "repository": r.Repo,
+		"repository_id": fmt.Sprint(accountID(r.Repo)), "repository_owner": owner, "repository_owner_id": fmt.Sprint(accountID(owner)),
+		"actor": r.Actor, "actor_id": fmt.Sprint(accountID(r.Actor)), "triggering_actor": r.Triggerer(),
+		"event_name": r.Event, "workflow": p.called.workflow.Name, "head_ref": r.HeadRef, "base_ref": r.BaseRef,
+		"workflow_ref": describeFile(r.Repo, r.File, r.Ref), "workflow_sha": r.Commit,
+		"run_id": fmt.Sprint(r.ID), "run_number": fmt.Sprint(r.Number), "run_attempt": fmt.Sprint(r.Attempt),
+		"server_url": p.cfg.ServerURL, "api_url": p.cfg.APIURL, "graphql_url": p.cfg.APIURL + "/graphql",
 	}
-	work.Wait()
-	return schedule.Merge(results)
+}
+
+// masked hides the repository's secrets in a text of the engine.
+func (p *performance) masked(s string) string {
+	m := &mask.Masker{}
+	for _, v := range p.secrets {
+		m.Add(v)
+	}
+	return m.Text(s)
+}
+
+// waits counts a job that waits for an environment, or no longer does. A run
+// of which every job waits is waiting itself.
+func (p *performance) waits(by int) {
+	p.mu.Lock()
+	p.gated += by
+	p.going -= by
+	waiting := p.going == 0 && p.gated > 0
+	status := store.InProgress
+	if waiting {
+		status = store.Waiting
+	}
+	changed := p.run.Status != status && p.run.Status != store.Completed && !p.stopped()
+	p.run.Status = status
+	run := p.run
+	p.mu.Unlock()
+	p.setWaiting(run.ID, waiting)
+	if changed {
+		_ = p.change(p.ctx, false, func(t *telling) error { return t.SaveRun(run) })
+	}
 }
 
 // writeArchive streams the tree of a commit as tar.
@@ -326,25 +298,4 @@ func problemOf(err error) *Problem {
 		return &Problem{Message: e.Msg, Hint: e.Hint, File: e.File, Line: e.Line}
 	}
 	return &Problem{Message: err.Error()}
-}
-
-// contentsWrite is what the job's token may do with the repository: read,
-// unless `permissions` says write.
-func contentsWrite(w *syntax.Workflow, j *syntax.Job) bool {
-	p := j.Permissions
-	if p == nil {
-		p = w.Permissions
-	}
-	return p != nil && p.Write("contents")
-}
-
-// stateOf is the status of a job in the words of commit statuses.
-func stateOf(r schedule.Result) string {
-	switch r {
-	case schedule.Success, schedule.Skipped:
-		return "success"
-	case schedule.Cancelled:
-		return "error"
-	}
-	return "failure"
 }

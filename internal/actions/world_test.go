@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/cgi"
@@ -52,17 +53,30 @@ type world struct {
 	mu       sync.Mutex
 	tokens   []JobToken
 	revoked  int
-	statuses []CommitStatus
+	checks   []Check
 	builds   []BuildRequest
 	buildErr error
+
+	deployments []string
+	others      map[string]*git.Repository
+	events      []Event
+	grown       chan struct{}
+	config      func(*Config, *Deps)
+	prepare     func(*Actions)
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, &world{})
+}
+
+// newWorldWith fills in a world of which some fields are set.
+func newWorldWith(t *testing.T, w *world) *world {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("jobs need root for their sandbox")
 	}
-	w := &world{t: t, dir: t.TempDir(), before: git.ZeroID}
+	w.t, w.dir, w.before, w.grown = t, t.TempDir(), git.ZeroID, make(chan struct{})
 	w.bare = filepath.Join(w.dir, "repos", "o", "r")
 	var err error
 	if w.repo, err = git.Init(t.Context(), w.bare, "main"); err != nil {
@@ -111,12 +125,19 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.engine, err = New(Config{
+	config := Config{
 		Dir: filepath.Join(w.dir, "state"), StateDir: w.dir, Self: self, ServerURL: w.server.URL, APIURL: w.server.URL + "/api",
 		Env: map[string]string{"FROM_CONFIG": "yes", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"}, KillGrace: 200 * time.Millisecond, MaxParallelJobs: 4,
-	}, Deps{Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Journal: w.journal, Repositories: w, Tokens: w, Statuses: w, Builder: w})
-	if err != nil {
+	}
+	deps := Deps{Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Journal: w.journal, Repositories: w, Tokens: w, Checks: w, Deployments: w, Events: w, Builder: w}
+	if w.config != nil {
+		w.config(&config, &deps)
+	}
+	if w.engine, err = New(config, deps); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.prepare != nil {
+		w.prepare(w.engine)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -138,6 +159,11 @@ func (w *world) start() {
 }
 
 func (w *world) Repository(_ context.Context, name string) (*git.Repository, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if other := w.others[name]; other != nil {
+		return other, nil
+	}
 	if name != "o/r" {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
 	}
@@ -156,11 +182,69 @@ func (w *world) IssueJobToken(_ context.Context, t JobToken) (string, func(conte
 	}, nil
 }
 
-func (w *world) SetCommitStatus(_ context.Context, s CommitStatus) error {
+func (w *world) SetCheck(_ context.Context, c Check) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.statuses = append(w.statuses, s)
+	w.checks = append(w.checks, c)
 	return nil
+}
+
+func (w *world) CreateDeployment(_ context.Context, d Deployment) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deployments = append(w.deployments, fmt.Sprintf("create %s %s %s", d.Environment, d.Ref, d.Creator))
+	return int64(len(w.deployments)), nil
+}
+
+func (w *world) SetDeploymentStatus(_ context.Context, _ int64, state, url string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deployments = append(w.deployments, strings.TrimSpace(state+" "+url))
+	return nil
+}
+
+// FollowEvents implements Events with those that tests have sent.
+func (w *world) FollowEvents(ctx context.Context, after int64) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		for {
+			w.mu.Lock()
+			var next *Event
+			for i := range w.events {
+				if w.events[i].ID > after {
+					e := w.events[i]
+					next = &e
+					break
+				}
+			}
+			grown := w.grown
+			w.mu.Unlock()
+			if next != nil {
+				if !yield(*next) {
+					return
+				}
+				after = next.ID
+				continue
+			}
+			select {
+			case <-grown:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// send puts an event into the forge's outbox.
+func (w *world) send(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.ID, e.Repo = int64(len(w.events)+1), "o/r"
+	if e.Actor == "" {
+		e.Actor = "ann"
+	}
+	w.events = append(w.events, e)
+	close(w.grown)
+	w.grown = make(chan struct{})
 }
 
 func (w *world) Build(_ context.Context, r BuildRequest, progress io.Writer) (BuildResult, error) {
@@ -278,16 +362,21 @@ func (w *world) job(r Run, name string) Job {
 	return r.Jobs[i]
 }
 
-// status is the newest commit status of a context.
-func (w *world) status(context string) CommitStatus {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range slices.Backward(w.statuses) {
-		if s.Context == context {
-			return s
+// check is the newest completed check of a name.
+func (w *world) check(commit, name string) Check {
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		w.mu.Lock()
+		for _, c := range slices.Backward(w.checks) {
+			if c.Name == name && c.Commit == commit && c.Status == "completed" {
+				w.mu.Unlock()
+				return c
+			}
 		}
+		w.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
 	}
-	return CommitStatus{}
+	return Check{}
 }
 
 // dump shows what happened, for a failed test.

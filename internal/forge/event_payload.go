@@ -29,14 +29,18 @@ func (f *Forge) asEvent(ctx context.Context) *http.Request {
 
 // payload is the body of a webhook: what all events have, and extra.
 func (f *Forge) payload(ctx context.Context, repo *repository, actor, action string, extra map[string]any) (json.RawMessage, error) {
-	r := f.asEvent(ctx)
-	j, err := f.repositoryJSON(r, repo)
+	j, err := f.repositoryJSON(f.asEvent(ctx), repo)
 	if err != nil {
 		return nil, err
 	}
-	body := map[string]any{"repository": j, "sender": f.account(f.apiURL(), actor)}
-	if owner := f.account(f.apiURL(), repo.owner); owner.Type == "Organization" {
-		body["organization"] = owner
+	return f.payloadOf(j, actor, action, extra)
+}
+
+// payloadOf is payload for a repository whose JSON is at hand.
+func (f *Forge) payloadOf(repo repositoryJSON, actor, action string, extra map[string]any) (json.RawMessage, error) {
+	body := map[string]any{"repository": repo, "sender": f.account(f.apiURL(), actor)}
+	if repo.Owner.Type == "Organization" {
+		body["organization"] = repo.Owner
 	}
 	if action != "" {
 		body["action"] = action

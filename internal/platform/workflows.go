@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
+	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions"
 	"github.com/lockstep-gitops/lockstep/internal/forge"
@@ -26,7 +28,7 @@ func (s *system) newActions() (*actions.Actions, error) {
 		ProxyEnv: gateway.Env(s.cfg.Proxy(), bundle), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath, GoBuildCache: s.cfg.goBuildCache(),
 	}, actions.Deps{
 		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge},
-		Builder: builds{s}, Statuses: statuses{s.forge}, Registry: s.gateway.Transport(),
+		Builder: builds{s}, Checks: checks{s.forge}, Events: forgeEvents{s.forge}, Registry: s.gateway.Transport(),
 	})
 }
 
@@ -36,7 +38,7 @@ type jobTokens struct{ forge *forge.Forge }
 // IssueJobToken implements actions.Tokens.
 func (t jobTokens) IssueJobToken(ctx context.Context, spec actions.JobToken) (string, func(context.Context) error, error) {
 	return t.forge.IssueToken(ctx, forge.TokenSpec{
-		User: actionsBot, Actor: actionsBot, Repo: spec.Repo, Write: spec.Write, Cause: spec.Commit,
+		User: actionsBot, Actor: actionsBot, Repo: spec.Repo, Write: spec.Write("contents"), Scopes: spec.Permissions, Cause: spec.Commit,
 	})
 }
 
@@ -65,14 +67,48 @@ func (b builds) Build(ctx context.Context, r actions.BuildRequest, progress io.W
 	return actions.BuildResult(result), err
 }
 
-// statuses puts the state of jobs on commits.
-type statuses struct{ forge *forge.Forge }
+// checks puts the state of jobs on commits.
+type checks struct{ forge *forge.Forge }
 
-// SetCommitStatus implements actions.Statuses.
-func (t statuses) SetCommitStatus(ctx context.Context, s actions.CommitStatus) error {
-	return t.forge.SetStatus(ctx, s.Repo, s.Commit, forge.Status{
-		Context: s.Context, State: s.State, Description: s.Description, TargetURL: s.TargetURL, Creator: actionsBot,
+// SetCheck implements actions.Checks.
+func (t checks) SetCheck(ctx context.Context, c actions.Check) error {
+	state, description := "pending", c.Title
+	switch c.Conclusion {
+	case "":
+	case "success", "skipped", "neutral":
+		state = "success"
+	case "failure":
+		state = "failure"
+	default:
+		state = "error"
+	}
+	if runes := []rune(description); len(runes) > 140 { // GitHub's limit
+		description = string(runes[:139]) + "…"
+	}
+	name := c.Workflow
+	if strings.HasPrefix(name, ".github/") { // a file without a name
+		name = path.Base(name)
+	}
+	if !strings.HasPrefix(c.Name, ".github/") { // a check of the file as a whole
+		name += "/" + c.Name
+	}
+	return t.forge.SetStatus(ctx, c.Repo, c.Commit, forge.Status{
+		Context: name, State: state, Description: description, TargetURL: c.DetailsURL, Creator: actionsBot,
 	})
+}
+
+// forgeEvents are the forge's events for the engine.
+type forgeEvents struct{ forge *forge.Forge }
+
+// FollowEvents implements actions.Events.
+func (t forgeEvents) FollowEvents(ctx context.Context, after int64) iter.Seq[actions.Event] {
+	return func(yield func(actions.Event) bool) {
+		for e := range t.forge.FollowEvents(ctx, after) {
+			if !yield(actions.Event(e)) {
+				return
+			}
+		}
+	}
 }
 
 // runs shows the engine's runs.

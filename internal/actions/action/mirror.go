@@ -195,7 +195,7 @@ func (m *mirror) git(ctx context.Context, e *mirrored, args ...string) ([]byte, 
 			return nil, cause
 		}
 		text := strings.TrimSpace(stderr.String())
-		if i := strings.LastIndex(text, "fatal: "); i >= 0 {
+		if i := strings.Index(text, "fatal: "); i >= 0 {
 			text = text[i+len("fatal: "):]
 		}
 		text, _, _ = strings.Cut(text, "\n")

@@ -2,6 +2,7 @@ package action
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"strings"
@@ -58,6 +59,9 @@ func Parse(uses string) (Reference, error) {
 		if r.Path == ".." || strings.HasPrefix(r.Path, "../") {
 			return r, fmt.Errorf("%q leads out of the workspace", uses)
 		}
+		if !fs.ValidPath(r.Path) || strings.ContainsRune(r.Path, 0) {
+			return r, fmt.Errorf("%q is no path in the workspace", uses)
+		}
 		return r, nil
 	}
 	return r, r.repository(uses)
@@ -79,7 +83,7 @@ func (r *Reference) repository(uses string) error {
 	r.Repo, r.Rev = parts[0]+"/"+parts[1], rev
 	if len(parts) == 3 {
 		r.Path = strings.Trim(parts[2], "/")
-		if p := path.Clean("/" + r.Path); p != "/"+r.Path || strings.ContainsAny(r.Path, ":\x00\n\\") {
+		if r.Path != "" && !fs.ValidPath(r.Path) || strings.ContainsAny(r.Path, ":\x00\n\\") {
 			return fmt.Errorf("%q: %q is no path in a repository", uses, parts[2])
 		}
 	}

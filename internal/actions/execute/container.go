@@ -40,6 +40,7 @@ type ContainerSpec struct {
 	Dir        string   // instead of the image's, when not empty
 	Binds      []sandbox.Bind
 	Ports      []string // as `docker run -p` takes them
+	Volumes    []string // as `docker run -v` takes them, with the job's paths
 	Options    []string // of `docker create`; one that is not known is an error
 	// Idle runs nothing but waits for Exec, whatever the image's command is.
 	Idle bool
@@ -54,7 +55,8 @@ type Container interface {
 	// Healthy waits until the container's health check passes. Without one it
 	// returns at once. The error carries the last output of the check.
 	Healthy(ctx context.Context) error
-	// Exec runs a program in the container.
+	// Exec runs a program in the container. Its variables are laid over the
+	// image's and those of the ContainerSpec.
 	Exec(ctx context.Context, c sandbox.Command) (sandbox.Exit, error)
 	// Stop ends it and removes what is left of it.
 	Stop(ctx context.Context) error
@@ -77,10 +79,15 @@ const (
 // exec runs a program where the job's steps run: in its container, or in the
 // sandbox itself.
 func (j *job) exec(ctx context.Context, c sandbox.Command) (sandbox.Exit, error) {
-	if j.container != nil {
-		return j.container.Exec(ctx, c)
+	if j.container == nil {
+		return j.box.Exec(ctx, c)
 	}
-	return j.box.Exec(ctx, c)
+	machine := "PATH=" + j.Config.Path + ":" + shimDir
+	c.Env = slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name != "PATH" && slices.Contains(fromMachine, name) || kv == machine
+	})
+	return j.container.Exec(ctx, c)
 }
 
 // runImage runs a step with `uses: docker://image`.
@@ -102,7 +109,7 @@ func (j *job) dockerPart(ctx context.Context, st *running, f *frame, u *use, ent
 	if j.Containers == nil {
 		return noContainers(fmt.Sprintf("%q", u.ref.Text))
 	}
-	out := j.output(st.onCommand)
+	out := j.output(st)
 	defer out.Flush()
 	image, err := j.imageOf(ctx, u, out)
 	if err != nil {
@@ -124,14 +131,20 @@ func (j *job) dockerPart(ctx context.Context, st *running, f *frame, u *use, ent
 	c.Env = containerEnv(env, st.env)
 	exit, err := j.Containers.Run(ctx, j.box, c, out)
 	out.Flush()
-	return j.ended(exit, err, j.takeFiles(files, st.outputs, st.state))
+	return j.ended(st, exit, err, j.takeFiles(files, st.outputs, st.state))
 }
 
 // imageOf pulls the action's image, or builds it from its Dockerfile.
 func (j *job) imageOf(ctx context.Context, u *use, out io.Writer) (string, error) {
+	if u.image != "" {
+		return u.image, nil
+	}
 	r := u.act.Runs
 	if name, ok := strings.CutPrefix(r.Image, "docker://"); ok {
 		_, err := j.Containers.Pull(ctx, name, builtin.Credential{}, out)
+		if err == nil {
+			u.image = name
+		}
 		return name, err
 	}
 	if j.Builder == nil {
@@ -149,6 +162,7 @@ func (j *job) imageOf(ctx context.Context, u *use, out io.Writer) (string, error
 	if err != nil {
 		return "", fmt.Errorf("build the action's image: %w", err)
 	}
+	u.image = tag
 	return tag, nil
 }
 

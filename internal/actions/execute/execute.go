@@ -170,6 +170,12 @@ func (p *Plan) debug() bool {
 	return p.Secrets["ACTIONS_STEP_DEBUG"] == "true" || p.Vars["ACTIONS_STEP_DEBUG"] == "true"
 }
 
+// isSwitch reports whether a secret is one of GitHub's switches for debugging:
+// masking its value would make every "true" unreadable.
+func isSwitch(name, value string) bool {
+	return (name == "ACTIONS_STEP_DEBUG" || name == "ACTIONS_RUNNER_DEBUG") && (value == "true" || value == "false")
+}
+
 // Contexts are the contexts that a plan gives, before any step ran.
 func (p *Plan) Contexts() map[string]any {
 	secrets := expr.Strings(p.Secrets)
@@ -193,8 +199,10 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 	}
 	j := &job{Runner: r, plan: p, report: report, masker: &mask.Masker{}, foreign: map[string]bool{}, extracted: map[string]bool{}}
 	j.masker.Add(p.Token)
-	for _, v := range p.Secrets {
-		j.masker.Add(v)
+	for k, v := range p.Secrets {
+		if !isSwitch(k, v) {
+			j.masker.Add(v)
+		}
 	}
 	for k, v := range p.ServiceEnv {
 		if strings.HasSuffix(k, "_TOKEN") {

@@ -67,8 +67,8 @@ type job struct {
 	stopHard  func() bool
 	tail      []string
 	place     command.Annotation // first ::error:: of the step
-	stopped   string             // token of ::stop-commands::
 	debug     bool
+	matchers  command.Matchers
 	foreign   map[string]bool // files of actions from elsewhere
 	extracted map[string]bool // folders below actions that are there
 	used      int             // actions that were resolved
@@ -200,11 +200,13 @@ func (j *job) run(ctx context.Context) Result {
 	deadline, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 	defer cancel()
 	j.deadline = deadline
-	j.preSteps()
-	for _, s := range j.plan.Job.Steps {
-		j.step(j.top, s)
+	if j.startContainers() {
+		j.preSteps()
+		for _, s := range j.plan.Job.Steps {
+			j.step(j.top, s)
+		}
+		j.postSteps()
 	}
-	j.postSteps()
 	if j.plan.Hard.Err() == nil {
 		j.begin("Complete job")
 		j.finish(Step{Number: j.number, Name: "Complete job", Conclusion: schedule.Success, Outcome: schedule.Success})

@@ -30,7 +30,9 @@ func (j *job) runNode(ctx context.Context, st *running, f *frame, u *use) error 
 	return j.nodePart(ctx, st, f, u, u.act.Runs.Main)
 }
 
-// nodePart runs one file of a JavaScript action with this machine's node.
+// nodePart runs one file of a JavaScript action with this machine's node, also
+// when the job has a container: the folders are the same, and the container may
+// have no node or another C library.
 func (j *job) nodePart(ctx context.Context, st *running, f *frame, u *use, file string) error {
 	program, err := j.findNode(u)
 	if err != nil {
@@ -50,13 +52,13 @@ func (j *job) nodePart(ctx context.Context, st *running, f *frame, u *use, file 
 	if err != nil {
 		return err
 	}
-	out := j.output(st.onCommand)
-	exit, err := j.exec(ctx, sandbox.Command{
+	out := j.output(st)
+	exit, err := j.box.Exec(ctx, sandbox.Command{
 		Args: []string{program, path.Join(u.dir, file)}, Dir: j.workspace(), Output: out, Grace: j.Config.KillGrace,
 		Env: j.processEnv(f, st.env, j.plan.ServiceEnv, inputEnv(f.inputs), stateEnv(st.state), files.env()),
 	})
 	out.Flush()
-	return j.ended(exit, err, j.takeFiles(files, st.outputs, st.state))
+	return j.ended(st, exit, err, j.takeFiles(files, st.outputs, st.state))
 }
 
 // inputEnv is how JavaScript and Docker actions get their inputs.

@@ -1,17 +1,22 @@
 package execute
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
+	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
 )
 
 // begin opens the next step.
 func (j *job) begin(name string) {
 	j.number++
-	j.tail, j.place, j.stopped = nil, command.Annotation{}, ""
+	j.tail, j.place = nil, command.Annotation{}
 	j.report.StepStarted(Step{Number: j.number, Name: j.masker.Text(name)})
 }
 
@@ -39,65 +44,122 @@ func (j *job) line(line string) {
 	j.report.Log(line)
 }
 
-// output is where a step's process writes: workflow commands are acted on, the
-// rest is masked and logged.
-func (j *job) output(onCommand func(command.Command) bool) *mask.Writer {
+// output is where a step's process writes: workflow commands are acted on, what
+// matchers find becomes annotations, the rest is masked and logged.
+func (j *job) output(st *running) *mask.Writer {
+	allow, _ := st.env.Get("ACTIONS_ALLOW_UNSECURE_COMMANDS")
+	session := &command.Session{Matchers: &j.matchers, Workspace: j.workspace(), AllowUnsecure: strings.EqualFold(expr.Text(allow), "true")}
 	return &mask.Writer{Masker: j.masker, Out: j.line, Raw: func(line string) bool {
-		c, ok := command.Parse(line)
-		if !ok {
-			return true
+		e := session.Read(line)
+		if e.Kind == command.Text {
+			return true // masked as part of the stream
 		}
-		return j.command(c, onCommand)
+		if e.Kind == command.AddMask {
+			j.masker.Add(e.Value)
+		}
+		if e.Kind != command.Debug || j.debug {
+			for _, text := range e.Log {
+				j.log(text)
+			}
+		}
+		j.act(st, e)
+		return false
 	}}
 }
 
-// command acts on a workflow command. It returns whether the line is shown as
-// it is.
-func (j *job) command(c command.Command, onCommand func(command.Command) bool) bool {
-	if j.stopped != "" {
-		if c.Name == strings.ToLower(j.stopped) {
-			j.stopped = ""
-			return false
-		}
-		return true
-	}
-	if a, ok := c.Annotation(); ok {
+// act carries out what a line of a step asks for.
+func (j *job) act(st *running, e command.Event) {
+	switch e.Kind {
+	case command.Annotate:
+		a := e.Annotation
 		a.File = j.inRepository(a.File)
 		if a.Level == "error" && j.place.File == "" {
 			j.place = a
 		}
 		j.annotate(a)
-		j.log("##[" + a.Level + "]" + a.Message)
-		return false
+	case command.SetOutput:
+		st.outputs.Set(e.Name, e.Value)
+	case command.SaveState:
+		st.state[e.Name] = e.Value
+	case command.SetEnv:
+		if err := j.setEnv(e.Name, e.Value); err != nil {
+			st.problem = cmpError(st.problem, err)
+		}
+	case command.AddPath:
+		j.addPath(e.Value)
+	case command.AddMatcher:
+		if err := j.addMatcher(e.Value); err != nil {
+			j.log("##[warning]add-matcher: " + err.Error())
+		}
+	case command.RemoveMatcher:
+		j.removeMatcher(e.Name, e.Value)
+	case command.Failed:
+		st.problem = cmpError(st.problem, shownError{errors.New(e.Problem)})
 	}
-	switch c.Name {
-	case "group", "endgroup":
-		j.log("##[" + c.Name + "]" + c.Data)
-	case "debug":
-		if j.debug {
-			j.log("##[debug]" + c.Data)
-		}
-	case "add-mask":
-		j.masker.Add(c.Data)
-		j.log("::add-mask::***")
-	case "stop-commands":
-		if c.Data != "" {
-			j.stopped = c.Data
-		}
-	case "echo", "add-matcher", "remove-matcher":
-		// They change only how a log looks.
-	case "set-output", "save-state":
-		if onCommand != nil && onCommand(c) {
-			j.log("##[warning]The `" + c.Name + "` command is deprecated; write to its file instead.")
-			return false
-		}
-		return true
-	case "set-env", "add-path":
-		j.log("##[error]The `" + c.Name + "` command was removed by GitHub; write to its file instead.")
-	default:
-		return true
+}
+
+// maxMatcher bounds the file of problem matchers, in bytes.
+const maxMatcher = 1 << 20
+
+func (j *job) readMatchers(file string) ([]command.Matcher, error) {
+	root, name, ok := j.locate(file)
+	if !ok {
+		return nil, fmt.Errorf("%s is not in a folder of the job", file)
 	}
-	return false
+	content, err := readTemp(root, name, maxMatcher)
+	if err != nil {
+		return nil, err
+	}
+	if content == "" {
+		return nil, fmt.Errorf("%s is not there or empty", file)
+	}
+	return command.ParseMatchers([]byte(content))
+}
+
+func (j *job) addMatcher(file string) error {
+	list, err := j.readMatchers(file)
+	if err != nil {
+		return err
+	}
+	if err := j.matchers.Add(list...); err != nil {
+		return err
+	}
+	for _, m := range list {
+		j.log("##[add-matcher]" + m.Owner)
+	}
+	return nil
+}
+
+func (j *job) removeMatcher(owner, file string) {
+	if owner != "" {
+		j.matchers.Remove(owner)
+		return
+	}
+	list, err := j.readMatchers(file)
+	if err != nil {
+		j.log("##[warning]remove-matcher: " + err.Error())
+		return
+	}
+	for _, m := range list {
+		j.matchers.Remove(m.Owner)
+	}
+}
+
+// locate finds a path of the job in one of its folders.
+func (j *job) locate(file string) (root *os.Root, name string, ok bool) {
+	if !path.IsAbs(file) {
+		file = path.Join(j.workspace(), file)
+	}
+	file = path.Clean(file)
+	for _, p := range []struct {
+		dir  string
+		root *os.Root
+	}{{j.workspace(), j.files}, {tempDir, j.temp}, {actionsDir, j.actions}, {homeDir, j.home}} {
+		if name, ok := strings.CutPrefix(file, p.dir+"/"); ok {
+			return p.root, name, true
+		}
+	}
+	return nil, "", false
 }
 
 // inRepository turns a path of the workspace into one of the repository.

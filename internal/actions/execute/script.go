@@ -58,7 +58,7 @@ func (j *job) runScript(ctx context.Context, st *running) error {
 		return err
 	}
 	j.logRun(script, sh.line, st.env)
-	out := j.output(st.onCommand)
+	out := j.output(st)
 	c := sandbox.Command{Env: j.processEnv(st.frame, st.env, files.env()), Dir: dir, Output: out, Grace: j.Config.KillGrace}
 	if c.Args, err = commandLine(sh.line, path.Join(tempDir, file)); err != nil {
 		return &builtin.Error{File: st.frame.file, Line: max(st.Shell.Line, st.Line), Msg: err.Error()}
@@ -73,11 +73,11 @@ func (j *job) runScript(ctx context.Context, st *running) error {
 	if err != nil && sh.hint != "" && notFound(err, c.Args[0]) {
 		err = &builtin.Error{Msg: err.Error(), Hint: sh.hint, Err: err}
 	}
-	return j.ended(exit, err, j.takeFiles(files, st.outputs, nil))
+	return j.ended(st, exit, err, j.takeFiles(files, st.outputs, nil))
 }
 
 // ended turns the end of a step's process into its error, in GitHub's words.
-func (j *job) ended(exit sandbox.Exit, err, filesErr error) error {
+func (j *job) ended(st *running, exit sandbox.Exit, err, filesErr error) error {
 	switch {
 	case err != nil:
 		return err
@@ -86,7 +86,7 @@ func (j *job) ended(exit sandbox.Exit, err, filesErr error) error {
 	case !exit.OK():
 		return fmt.Errorf("Process completed with exit code %d.", exit.Code) //nolint:staticcheck // GitHub's words
 	}
-	return filesErr
+	return cmpError(st.problem, filesErr)
 }
 
 func notFound(err error, program string) bool {

@@ -25,6 +25,7 @@ type running struct {
 	env     *expr.Object // the whole env context
 	outputs *expr.Object
 	state   map[string]string
+	problem error // of a workflow command that could not be carried out
 }
 
 // post is what runs after all steps, the last step's first.
@@ -242,20 +243,6 @@ func (j *job) runStep(ctx context.Context, st *running) error {
 		return j.runAction(ctx, st)
 	}
 	return j.runScript(ctx, st)
-}
-
-// onCommand handles the commands that belong to a step.
-func (st *running) onCommand(c command.Command) bool {
-	name := c.Props["name"]
-	if name == "" {
-		return false
-	}
-	if c.Name == "set-output" {
-		st.outputs.Set(name, c.Data)
-	} else {
-		st.state[name] = c.Data
-	}
-	return true
 }
 
 // addPost remembers what is to run after the steps.

@@ -39,6 +39,7 @@ type use struct {
 	children map[*syntax.Step]*use // of a composite action
 	state    map[string]string
 	commit   string
+	image    string // of a Docker action, once it is there
 }
 
 // Preflight says why a job cannot run here: parts that are not supported, and
@@ -409,7 +410,7 @@ func (j *job) runBuiltin(ctx context.Context, st *running, b builtin.Action) err
 	flush(call.Out)
 	if b.Post != nil {
 		st.addPost(syntax.Text{}, func(ctx context.Context) error {
-			call.Out = j.output(nil)
+			call.Out = j.output(st)
 			call.Env = j.processEnv(st.frame, st.env, j.plan.ServiceEnv)
 			defer flush(call.Out)
 			return b.Post(ctx, call)
@@ -439,7 +440,7 @@ func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
 	}
 	return &builtin.Call{
 		Job: j.builtinJob(), Uses: st.Uses.Value, File: st.frame.file, Line: st.Line, With: with,
-		Env: j.processEnv(st.frame, st.env, j.plan.ServiceEnv), Out: j.output(st.onCommand), State: st.state,
+		Env: j.processEnv(st.frame, st.env, j.plan.ServiceEnv), Out: j.output(st), State: st.state,
 		SetOutput: func(name, value string) { st.outputs.Set(name, value) },
 		SetEnv: func(name, value string) {
 			if err := j.setEnv(name, value); err != nil {

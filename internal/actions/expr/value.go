@@ -203,6 +203,12 @@ func parseNumber(s string) float64 {
 	return f
 }
 
+// Equal is the == operator.
+func Equal(a, b any) bool { return equal(a, b) }
+
+// Index is what v[key] gives; nil where there is nothing.
+func Index(v, key any) any { return lookUp(v, key) }
+
 // equal is the == operator.
 func equal(a, b any) bool {
 	a, b = plain(a), plain(b)

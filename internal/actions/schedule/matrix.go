@@ -3,6 +3,7 @@ package schedule
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
@@ -12,64 +13,124 @@ import (
 // maxCombinations is GitHub's bound for one matrix.
 const maxCombinations = 256
 
-// Expand lists the combinations of a matrix in order. A strategy without a
-// matrix has one combination: nil.
+// Combination is one cell of a matrix.
+type Combination struct {
+	// Values are the `matrix` context; nil where the job has no matrix.
+	Values *expr.Object
+	// Label is what people see behind the job's name: "(1, linux)". What an
+	// include adds to a cell is not in it.
+	Label string
+}
+
+// maxName bounds the name of a job, in characters, as on GitHub.
+const maxName = 100
+
+// Name is what people see of a job's combination: "test (1, linux)".
+func (c Combination) Name(job string) string {
+	if c.Label != "" {
+		job += " " + c.Label
+	}
+	if runes := []rune(job); len(runes) > maxName {
+		return string(runes[:maxName-3]) + "..."
+	}
+	return job
+}
+
+// Expand is Combine without the labels.
 func Expand(s *syntax.Strategy, env expr.Env) ([]*expr.Object, error) {
-	if s == nil || !s.Matrix.IsSet() && len(s.Rows) == 0 && len(s.Include) == 0 && !s.IncludeExpr.IsSet() {
-		return []*expr.Object{nil}, nil
-	}
-	rows, include, exclude, err := resolve(s, env)
+	list, err := Combine(s, env)
 	if err != nil {
 		return nil, err
 	}
-	combinations, err := cross(rows)
+	out := make([]*expr.Object, len(list))
+	for i, c := range list {
+		out[i] = c.Values
+	}
+	return out, nil
+}
+
+// Combine lists the combinations of a matrix in order. A strategy without a
+// matrix, or of which everything is excluded, has one without values.
+func Combine(s *syntax.Strategy, env expr.Env) ([]Combination, error) {
+	rows, include, exclude, found, err := resolve(s, env)
 	if err != nil {
 		return nil, err
 	}
-	kept := combinations[:0]
-	for _, c := range combinations {
-		if !excluded(c, exclude) {
-			kept = append(kept, c)
-		}
+	if !found {
+		return []Combination{{}}, nil
 	}
-	combinations = addIncludes(kept, rows, include)
-	if len(combinations) == 0 {
-		return nil, errors.New("the matrix has no combination")
+	if rows.Len() == 0 && len(include) == 0 {
+		return nil, errors.New("matrix must define at least one vector")
 	}
-	if len(combinations) > maxCombinations {
+	if err := checkFilters(rows, include, exclude); err != nil {
+		return nil, err
+	}
+	cells, err := cross(rows)
+	if err != nil {
+		return nil, err
+	}
+	cells = slices.DeleteFunc(cells, func(c *expr.Object) bool {
+		return slices.ContainsFunc(exclude, func(e *expr.Object) bool { return fits(c, e, e.Keys()) })
+	})
+	combinations := addIncludes(cells, rows, include)
+	switch {
+	case len(combinations) == 0:
+		return []Combination{{}}, nil
+	case len(combinations) > maxCombinations:
 		return nil, fmt.Errorf("the matrix has %d combinations; at most %d are allowed", len(combinations), maxCombinations)
 	}
 	return combinations, nil
 }
 
-// resolve evaluates the parts of a matrix.
-func resolve(s *syntax.Strategy, env expr.Env) (rows *expr.Object, include, exclude []*expr.Object, err error) {
-	rows = expr.NewObject()
-	if s.Matrix.IsSet() {
-		v, err := env.Value(s.Matrix.Value)
-		if err != nil {
-			return nil, nil, nil, err
+func checkFilters(rows *expr.Object, include, exclude []*expr.Object) error {
+	for _, e := range exclude {
+		if e.Len() == 0 {
+			return errors.New("matrix exclude filter must not be empty")
 		}
-		whole, ok := v.(*expr.Object)
-		if !ok {
-			return nil, nil, nil, errors.New("the matrix expression does not give an object")
-		}
-		for _, k := range whole.Keys() {
-			value, _ := whole.Get(k)
-			switch strings.ToLower(k) {
-			case "include":
-				include, err = objects(value, k)
-			case "exclude":
-				exclude, err = objects(value, k)
-			default:
-				rows.Set(k, value)
-			}
-			if err != nil {
-				return nil, nil, nil, err
+		for _, k := range e.Keys() {
+			if _, ok := rows.Get(k); !ok {
+				return fmt.Errorf("matrix exclude key '%s' does not match any key within the matrix", k)
 			}
 		}
-		return rows, include, exclude, nil
 	}
+	for _, e := range include {
+		if e.Len() == 0 {
+			return errors.New("matrix include mapping does not contain any values")
+		}
+	}
+	return nil
+}
+
+// resolve evaluates the parts of a matrix. found is whether there is one.
+func resolve(s *syntax.Strategy, env expr.Env) (rows *expr.Object, include, exclude []*expr.Object, found bool, err error) {
+	switch {
+	case s == nil:
+		return nil, nil, nil, false, nil
+	case s.Expr.IsSet():
+		whole, err := object(s.Expr, env, "the strategy expression")
+		if err != nil {
+			return nil, nil, nil, false, err
+		}
+		v, ok := whole.Get("matrix")
+		if !ok {
+			return nil, nil, nil, false, nil
+		}
+		matrix, ok := v.(*expr.Object)
+		if !ok {
+			return nil, nil, nil, false, errors.New("the matrix of the strategy expression is not an object")
+		}
+		rows, include, exclude, err = fromObject(matrix)
+		return rows, include, exclude, true, err
+	case s.Matrix.IsSet():
+		matrix, err := object(s.Matrix, env, "the matrix expression")
+		if err != nil {
+			return nil, nil, nil, false, err
+		}
+		rows, include, exclude, err = fromObject(matrix)
+		return rows, include, exclude, true, err
+	}
+	found = len(s.Rows) > 0 || len(s.Include) > 0 || s.IncludeExpr.IsSet() || len(s.Exclude) > 0 || s.ExcludeExpr.IsSet()
+	rows = expr.NewObject()
 	for _, r := range s.Rows {
 		var v any
 		if r.Expr.IsSet() {
@@ -78,15 +139,35 @@ func resolve(s *syntax.Strategy, env expr.Env) (rows *expr.Object, include, excl
 			v, err = syntax.Resolve(r.Values, env)
 		}
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, nil, false, err
 		}
 		rows.Set(r.Name, v)
 	}
 	if include, err = listed(s.Include, s.IncludeExpr, "include", env); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, false, err
 	}
 	exclude, err = listed(s.Exclude, s.ExcludeExpr, "exclude", env)
-	return rows, include, exclude, err
+	return rows, include, exclude, found, err
+}
+
+// fromObject takes a matrix apart that an expression made.
+func fromObject(matrix *expr.Object) (rows *expr.Object, include, exclude []*expr.Object, err error) {
+	rows = expr.NewObject()
+	for _, k := range matrix.Keys() {
+		v, _ := matrix.Get(k)
+		switch strings.ToLower(k) {
+		case "include":
+			include, err = objects(v, k)
+		case "exclude":
+			exclude, err = objects(v, k)
+		default:
+			rows.Set(k, v)
+		}
+		if err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return rows, include, exclude, nil
 }
 
 func listed(combinations []syntax.Combination, whole syntax.Text, name string, env expr.Env) ([]*expr.Object, error) {
@@ -152,6 +233,9 @@ func cross(rows *expr.Object) ([]*expr.Object, error) {
 		if !ok {
 			return nil, fmt.Errorf("%q of the matrix is not a list", name)
 		}
+		if len(values) == 0 {
+			return nil, fmt.Errorf("matrix vector '%s' does not contain any values", name)
+		}
 		if len(out)*len(values) > 10*maxCombinations {
 			return nil, fmt.Errorf("the matrix has more than %d combinations", 10*maxCombinations)
 		}
@@ -175,70 +259,116 @@ func with(c *expr.Object, name string, value any) *expr.Object {
 	return o.Set(name, value)
 }
 
-func excluded(c *expr.Object, exclude []*expr.Object) bool {
-	for _, e := range exclude {
-		if e.Len() > 0 && covers(c, e, e.Keys()) {
-			return true
-		}
-	}
-	return false
-}
-
-// covers reports whether c has the values of e for the given keys.
-func covers(c, e *expr.Object, keys []string) bool {
+// fits reports whether a cell has the values of a filter for the given keys.
+// Values are compared as expressions do it: 'A' fits a, and '1' fits 1. Of lists
+// and objects only what the filter names counts.
+func fits(c, filter *expr.Object, keys []string) bool {
 	for _, k := range keys {
-		want, _ := e.Get(k)
-		have, ok := c.Get(k)
-		if !ok || expr.ToJSON(have) != expr.ToJSON(want) {
+		have, _ := c.Get(k)
+		want, _ := filter.Get(k)
+		if !agrees(have, want) {
 			return false
 		}
 	}
 	return true
 }
 
-// addIncludes extends the combinations that an include fits without changing
-// an original value; an include that fits none is a combination of its own.
-func addIncludes(combinations []*expr.Object, rows *expr.Object, include []*expr.Object) []*expr.Object {
-	original := len(combinations)
-	for _, inc := range include {
-		var shared []string
-		for _, k := range inc.Keys() {
-			if _, ok := rows.Get(k); ok {
-				shared = append(shared, k)
+func agrees(have, want any) bool {
+	switch want := want.(type) {
+	case *expr.Object:
+		for _, k := range want.Keys() {
+			v, _ := want.Get(k)
+			if !agrees(expr.Index(have, k), v) {
+				return false
 			}
 		}
-		fits := false
-		for i := range original {
-			if !covers(combinations[i], inc, shared) {
-				continue
-			}
-			fits = true
-			for _, k := range inc.Keys() {
-				v, _ := inc.Get(k)
-				combinations[i] = with(combinations[i], k, v)
+		return true
+	case expr.Array:
+		for i, v := range want {
+			if !agrees(expr.Index(have, float64(i)), v) {
+				return false
 			}
 		}
-		if !fits {
-			combinations = append(combinations, inc)
-		}
+		return true
 	}
-	return combinations
+	return expr.Equal(have, want)
 }
 
-// Label is a combination as people see it behind the job's name: "(1, linux)".
+// addIncludes adds the other values of an include to the cells that it fits; an
+// include that fits none is a combination of its own.
+func addIncludes(cells []*expr.Object, rows *expr.Object, include []*expr.Object) []Combination {
+	out := make([]Combination, len(cells))
+	for i, c := range cells {
+		out[i] = Combination{Values: c, Label: Label(c)}
+	}
+	var own []Combination
+	for _, inc := range include {
+		filter, extra := splitKeys(inc, rows)
+		found := false
+		for i, c := range cells {
+			if !fits(c, inc, filter) {
+				continue
+			}
+			found = true
+			for _, k := range extra {
+				v, _ := inc.Get(k)
+				out[i].Values = with(out[i].Values, k, v)
+			}
+		}
+		if found {
+			continue
+		}
+		alone := expr.NewObject()
+		for _, k := range append(filter, extra...) {
+			v, _ := inc.Get(k)
+			alone.Set(k, v)
+		}
+		own = append(own, Combination{Values: alone, Label: Label(alone)})
+	}
+	return append(out, own...)
+}
+
+// splitKeys tells the keys of an include that the matrix has from its others.
+func splitKeys(inc, rows *expr.Object) (filter, extra []string) {
+	for _, k := range inc.Keys() {
+		if _, ok := rows.Get(k); ok {
+			filter = append(filter, k)
+		} else {
+			extra = append(extra, k)
+		}
+	}
+	return filter, extra
+}
+
+// Label names all values: "(1, linux)"; of lists and objects what is inside.
+// Combination.Label leaves out what includes add.
 func Label(c *expr.Object) string {
 	if c == nil {
 		return ""
 	}
-	var values []string
-	for _, k := range c.Keys() {
-		v, _ := c.Get(k)
-		switch v.(type) {
-		case *expr.Object, expr.Array:
-			values = append(values, strings.Join(strings.Fields(expr.ToJSON(v)), " "))
-		default:
-			values = append(values, expr.Text(v))
-		}
+	if found := leaves(nil, c); len(found) > 0 {
+		return "(" + strings.Join(found, ", ") + ")"
 	}
-	return "(" + strings.Join(values, ", ") + ")"
+	return ""
+}
+
+// leaves are the texts inside of a value; nulls and empty texts do not count.
+func leaves(out []string, v any) []string {
+	switch v := v.(type) {
+	case expr.Array:
+		for _, e := range v {
+			out = leaves(out, e)
+		}
+		return out
+	case *expr.Object:
+		for _, k := range v.Keys() {
+			e, _ := v.Get(k)
+			out = leaves(out, e)
+		}
+		return out
+	}
+	if text := expr.Text(v); text != "" {
+		out = append(out, text)
+	}
+	return out
 }

@@ -163,7 +163,7 @@ func (s *Store) set(ctx context.Context, table, column, repo, name string, value
 
 // Secrets returns the values of a repository's secrets by name.
 func (s *Store) Secrets(ctx context.Context, repo string) (map[string]string, error) {
-	rows, err := s.db.QueryContext(ctx, `select name, sealed from secret where repo = ?`, strings.ToLower(repo))
+	rows, err := s.read.QueryContext(ctx, `select name, sealed from secret where repo = ?`, strings.ToLower(repo))
 	if err != nil {
 		return nil, fmt.Errorf("read secrets: %w", err)
 	}
@@ -209,7 +209,7 @@ func (s *Store) ListVariables(ctx context.Context, repo string) ([]Named, error)
 }
 
 func (s *Store) list(ctx context.Context, query, repo string) ([]Named, error) {
-	rows, err := s.db.QueryContext(ctx, query, strings.ToLower(repo))
+	rows, err := s.read.QueryContext(ctx, query, strings.ToLower(repo))
 	if err != nil {
 		return nil, fmt.Errorf("read names: %w", err)
 	}
@@ -238,19 +238,25 @@ func (s *Store) DeleteVariable(ctx context.Context, repo, name string) error {
 }
 
 func (s *Store) remove(ctx context.Context, table, repo, name string) error {
-	res, err := s.db.ExecContext(ctx, `delete from `+table+` where repo = ? and name = ?`, strings.ToLower(repo), strings.ToUpper(name))
+	err := s.update(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `delete from `+table+` where repo = ? and name = ?`, strings.ToLower(repo), strings.ToUpper(name))
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err == nil && n == 0 {
+			return ErrNotFound
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("delete %s %s: %w", table, name, err)
-	}
-	if n, err := res.RowsAffected(); err == nil && n == 0 {
-		return fmt.Errorf("%s %s: %w", table, name, ErrNotFound)
 	}
 	return nil
 }
 
 // Repositories lists where secrets are stored.
 func (s *Store) Repositories(ctx context.Context) ([]string, error) {
-	rows, err := s.db.QueryContext(ctx, `select distinct repo from secret order by repo`)
+	rows, err := s.read.QueryContext(ctx, `select distinct repo from secret where instr(repo, ?) = 0 order by repo`, environmentMark)
 	if err != nil {
 		return nil, fmt.Errorf("read names: %w", err)
 	}

@@ -27,27 +27,27 @@ func open(t *testing.T, dir string) *Store {
 func TestAnEventStartsAWorkflowOnce(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	runs := []Run{{Repo: "o/r", File: "a.yml", EventID: 7, Status: Queued, Commit: "abc"}, {Repo: "o/r", File: "b.yml", EventID: 7, Status: Queued}}
-	first, err := s.Consume(t.Context(), 7, runs)
+	runs := []Start{{Run: Run{Repo: "o/r", File: "a.yml", EventID: 7, Status: Queued, Commit: "abc"}}, {Run: Run{Repo: "o/r", File: "b.yml", EventID: 7, Status: Queued}}}
+	first, err := s.Consume(t.Context(), FromJournal, 7, runs, nil)
 	if err != nil || len(first) != 2 || first[0].Number != 1 || first[0].ID == 0 {
 		t.Fatalf("%+v %v", first, err)
 	}
-	again, err := s.Consume(t.Context(), 7, runs)
+	again, err := s.Consume(t.Context(), FromJournal, 7, runs, nil)
 	if err != nil || len(again) != 0 {
 		t.Errorf("second time: %+v %v", again, err)
 	}
-	if _, err := s.Consume(t.Context(), 3, nil); err != nil {
+	if _, err := s.Consume(t.Context(), FromJournal, 3, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := s.Cursor(t.Context()); err != nil || c != 7 {
+	if c, err := s.Cursor(t.Context(), FromJournal); err != nil || c != 7 {
 		t.Errorf("cursor %d %v", c, err)
 	}
 	_ = s.Close()
 	s = open(t, dir)
-	if c, _ := s.Cursor(t.Context()); c != 7 {
+	if c, _ := s.Cursor(t.Context(), FromJournal); c != 7 {
 		t.Errorf("cursor after a restart: %d", c)
 	}
-	r, err := s.CreateRun(t.Context(), Run{Repo: "o/r", File: "a.yml", Status: Queued})
+	r, err := s.CreateRun(t.Context(), Run{Repo: "o/r", File: "a.yml", Status: Queued}, nil)
 	if err != nil || r.Number != 2 {
 		t.Errorf("%+v %v", r, err)
 	}
@@ -70,11 +70,11 @@ func TestPruneKeepsTheNewest(t *testing.T) {
 		if i == 1 {
 			r.Status = Queued
 		}
-		created, err := s.CreateRun(t.Context(), r)
+		created, err := s.CreateRun(t.Context(), r, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.CreateJob(t.Context(), Job{RunID: created.ID, Attempt: 1}); err != nil {
+		if err := s.Change(t.Context(), false, func(tx *Tx) error { return tx.SaveJob(&Job{RunID: created.ID, Attempt: 1}) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -47,6 +47,7 @@ func TestAccepted(t *testing.T) {
 		"event alone":          onEvent("merge_group:"),
 		"all events":           onEvent("create:\ndelete:\nfork:\ngollum:\nstatus:\npublic:\npage_build:\ndeployment:\ndeployment_status:\nwatch: {types: [started]}\nimage_version: {names: [a], versions: ['1.*']}"),
 		"types":                onEvent("pull_request: {types: [opened, ready_for_review], branches: [main], paths: ['**.go']}\npull_request_target: {types: labeled}\nrelease: {types: published}\nissue_comment: {types: [created]}\nrepository_dispatch: {types: [deploy, anything-else]}"),
+		"empty filters":        onEvent("push:\n  branches: [main]\n  tags:"),
 		"one filter text":      onEvent("push: {branches: main}"),
 		"workflow_run":         onEvent("workflow_run: {workflows: [CI], types: [completed], branches: [main]}"),
 		"schedule":             onEvent("schedule:\n  - cron: '0 5 * * MON-FRI'\n    timezone: Europe/London\n  - cron: '*/5 * * * *'"),
@@ -68,10 +69,11 @@ func TestAccepted(t *testing.T) {
 		"if":                   inJob("if: ${{ success('a') && !cancelled() }}", "- if: hashFiles('x') != '' && success()\n  run: echo"),
 		"empty if":             inJob("", "- if:\n  run: echo"),
 		"call":                 "on: push\njobs:\n  a:\n    uses: ./.github/workflows/b.yml\n    with: {a: 1, b: '${{ github.ref }}'}\n    secrets: inherit\n    strategy: {matrix: {x: [1]}}\n    concurrency: g\n    permissions: {contents: read}\n",
+		"self call":            "on: push\njobs:\n  a:\n    uses: $/.github/workflows/b.yml\n",
 		"remote call":          "on: push\njobs:\n  a:\n    uses: o/r/.github/workflows/b.yaml@v1\n    secrets: {A: '${{ secrets.A }}'}\n",
 		"snapshot":             inJob("snapshot: {image-name: a, version: '1', if: github.ref == 'x'}", ""),
 		"background":           inJob("", "- id: s\n  run: serve\n  background: true\n- wait: s\n- wait: [s]\n- wait-all:\n- wait-all: true\n- cancel: s\n- parallel:\n    - run: echo 1\n    - uses: a/b@v1"),
-		"uses":                 inJob("", "- uses: ./a\n- uses: docker://alpine:3\n- uses: o/r@v1\n- uses: o/r/p/q@0123abc\n- uses: ./\n  with: {a: 1.0, b: true}"),
+		"uses":                 inJob("", "- uses: ./a\n- uses: $/.github/actions/x\n- uses: docker://alpine:3\n- uses: o/r@v1\n- uses: o/r/p/q@0123abc\n- uses: ./\n  with: {a: 1.0, b: true}"),
 		"anchors":              "on: push\nenv: &e\n  A: 1\njobs:\n  a: &job\n    runs-on: x\n    env: *e\n    steps: &steps\n      - run: echo\n  b: *job\n  c:\n    runs-on: x\n    steps: *steps\n",
 		"unused anchor":        atTop("env: &e\n  A: 1"),
 		"yes is text":          atTop("env: {A: yes, B: no, C: on}"),
@@ -138,7 +140,7 @@ func TestRefused(t *testing.T) {
 		{inJob("", "- run: a\n  uses: b/c@v1"), `8:9: a step cannot have "run" and "uses" (make two steps of it)`},
 		{inJob("", "- uses: a/b@v1\n  shell: sh"), `8:16: key "shell" has no meaning in a step with "uses"`},
 		{inJob("", "- run: a\n  with: {a: b}"), `8:15: key "with" has no meaning in a step with "run"`},
-		{inJob("", "- uses: checkout"), `7:15: "checkout" is not an action (write owner/repository[/path]@ref, ./path or docker://image)`},
+		{inJob("", "- uses: checkout"), `7:15: "checkout" is not an action (write owner/repository[/path]@ref, ./path, $/path or docker://image)`},
 		{inJob("", "- uses: a/b@${{ github.ref }}"), `7:15: an expression is not allowed in "uses"`},
 		{inJob("", "- wait: nobody"), `7:15: there is no step with the id "nobody" (it must stand before this step)`},
 		{inJob("", "- wait-all: false"), "7:19: `wait-all` is true or has no value"},
@@ -166,6 +168,9 @@ func TestRefused(t *testing.T) {
 // TestWarned lists what runs, with a word about it.
 func TestWarned(t *testing.T) {
 	for _, c := range []struct{ content, want string }{
+		{onEvent("push: {branches_ignore: [a]}"), `2:10: unknown key "branches_ignore" in "push" section has no effect (did you mean "branches-ignore"?)`},
+		{onEvent("create: {tags: [a]}"), `2:12: unknown key "tags" in "create" section has no effect`},
+		{onEvent("push:\n  branches: ''"), `3:15: "branches" is empty`},
 		{onEvent("push: {colour: red}"), `2:10: unknown key "colour" in "push" section has no effect`},
 		{onEvent("pull_request: {types: [merged]}"), `2:26: unexpected value "merged" in "types" (one of assigned, unassigned`},
 		{onEvent("workflow_run: {types: [completed]}"), "2:1: workflow_run without `workflows` never starts a run (list the names of workflows)"},
@@ -228,24 +233,25 @@ func TestEverythingIsRead(t *testing.T) {
 	check("concurrency", []string{w.Concurrency.Group.Value, w.Concurrency.Queue.Value}, "[g-${{ github.ref }} max]")
 	pr := w.Event("pull_request")
 	check("types", pr.Types, "[opened labeled]")
-	check("lines", []int{pr.Line, pr.LineOf("branches"), pr.LineOf("nothing")}, "[5 7 5]")
+	check("lines", []int{pr.Line, pr.LineOf("branches"), pr.LineOf("nothing")}, "[6 8 6]")
 	check("usual types", w.Event("pull_request_target").ActiveTypes(), "[opened synchronize reopened]")
 	check("any types", w.Event("issue_comment").ActiveTypes() == nil, true)
+	check("empty filter", []any{pr.Tags == nil, w.Event("push").Tags}, "[true [**]]")
 	check("workflows", w.Event("workflow_run").Workflows, "[CI]")
-	check("crons", w.Event("schedule").Crons, "[{0 5 * * *  13} {30 6 * * 1 Europe/London 14}]")
+	check("crons", w.Event("schedule").Crons, "[{0 5 * * *  14} {30 6 * * 1 Europe/London 15}]")
 	call := w.Event("workflow_call")
 	check("inputs", []any{call.Inputs[0].Name, call.Inputs[0].Type, call.Inputs[0].Default, call.Inputs[1].Required}, "[level string low true]")
 	check("outputs", []any{call.Outputs[0].Name, call.Outputs[0].Value.Value}, "[url ${{ jobs.deploy.outputs.url }}]")
-	check("secrets", call.Secrets, "[{token true 25} {other false 27}]")
+	check("secrets", call.Secrets, "[{token true 26} {other false 28}]")
 	deploy := w.Job("deploy")
 	check("runs-on", []any{deploy.RunsOn[0].Value, deploy.RunsOnGroup.Value}, "[linux big]")
 	check("environment", []any{deploy.Environment.Name.Value, deploy.Environment.URL.Value, deploy.Environment.Deployment.Value}, "[prod https://x false]")
 	c := deploy.Container
-	check("container", []any{c.Image.Value, c.Username.Value, c.Password.Value, c.Ports[0].Value, c.Volumes[0].Value, c.Options.Value, c.Env.Vars[0].Name, c.Line}, "[node:20 u ${{ secrets.TOKEN }} 80 /a:/b --cpus 1 A 39]")
+	check("container", []any{c.Image.Value, c.Username.Value, c.Password.Value, c.Ports[0].Value, c.Volumes[0].Value, c.Options.Value, c.Env.Vars[0].Name, c.Line}, "[node:20 u ${{ secrets.TOKEN }} 80 /a:/b --cpus 1 A 40]")
 	check("services", []any{deploy.Services[0].Name, deploy.Services[0].Image.Value, deploy.Services[1].Image.Value, deploy.Services[1].Entrypoint.Value}, "[cache redis postgres /run]")
 	s := deploy.Steps
 	check("steps", []any{s[0].Background, s[1].Wait[0].Value, s[2].WaitAll, s[3].Cancel.Value, len(s[4].Parallel), s[4].Parallel[1].Uses.Value}, "[true server true server 2 a/b@v1]")
-	check("with", s[5].With, "[{b {1 66 14 false}} {a {true 67 14 false}} {args {x y 68 17 false}}]")
+	check("with", s[5].With, "[{b {1 67 14 false}} {a {true 68 14 false}} {args {x y 69 17 false}}]")
 	check("cancel timeout", []any{deploy.CancelTimeout.Value, s[0].CancelTimeout.Value}, "[3 1]")
 	again := w.Job("again")
 	check("call", []any{again.Uses.Value, again.With[0].Name, again.With[0].Value.Value, again.Secrets.Map[0].Name, again.Secrets.Inherit, again.Needs}, "[o/r/.github/workflows/x.yml@v1 level 1.2 token false [deploy]]")

@@ -14,6 +14,8 @@ import (
 type place struct {
 	name  string // of the section, for people
 	scope expr.Scope
+	// tolerant: GitHub ignores here what it does not know.
+	tolerant bool
 }
 
 // into is the place inside of something with the given shape.
@@ -23,7 +25,14 @@ func (p place) into(s *shape) place {
 	}
 	p.scope.Contexts = union(p.scope.Contexts, s.contexts)
 	p.scope.Functions = union(p.scope.Functions, s.functions)
+	p.tolerant = p.tolerant || s.tolerant
 	return p
+}
+
+// refuse reports what has not the right shape: a warning where GitHub is
+// tolerant.
+func (p place) refuse(d *document, n *yaml.Node, hint, format string, args ...any) {
+	d.report(n.Line, n.Column, !p.tolerant, fmt.Sprintf(format, args...), hint)
 }
 
 func union(a, b []string) []string {
@@ -44,7 +53,7 @@ func (d *document) check(n *yaml.Node, s *shape, p place) {
 		d.checkScalar(n, s, p)
 	case yaml.SequenceNode:
 		if s.item == nil {
-			d.refuse(n, "", "a list was not expected in %q", p.name)
+			p.refuse(d, n, "", "a list was not expected in %q", p.name)
 			return
 		}
 		for _, item := range n.Content {
@@ -56,7 +65,7 @@ func (d *document) check(n *yaml.Node, s *shape, p place) {
 		}
 	case yaml.MappingNode:
 		if !s.isMapping() {
-			d.refuse(n, "", "a mapping was not expected in %q", p.name)
+			p.refuse(d, n, "", "a mapping was not expected in %q", p.name)
 			return
 		}
 		d.checkMapping(n, s, p)
@@ -74,7 +83,7 @@ func (d *document) checkScalar(n *yaml.Node, s *shape, p place) {
 	}
 	if isText && strings.Contains(source, "${{") {
 		if len(p.scope.Contexts) == 0 {
-			d.refuse(n, "", "an expression is not allowed in %q", p.name)
+			p.refuse(d, n, "", "an expression is not allowed in %q", p.name)
 			return
 		}
 		d.expression(n, p.scope.Check(source))
@@ -102,15 +111,15 @@ func (d *document) checkLiteral(n *yaml.Node, v any, s *shape, p place) {
 	asText := expr.Text(v)
 	switch {
 	case s.scalar&text == 0:
-		d.refuse(n, "", "unexpected value %q in %q: %s is needed", short(asText), p.name, s.wanted())
+		p.refuse(d, n, "", "unexpected value %q in %q: %s is needed", short(asText), p.name, s.wanted())
 	case s.nonEmpty && asText == "":
-		d.refuse(n, "", "%q is empty", p.name)
+		p.refuse(d, n, "", "%q is empty", p.name)
 	case s.values != nil && !slices.Contains(s.values, asText):
 		hint := "one of " + strings.Join(s.values, ", ")
 		if meant := nearest(asText, s.values); meant != "" {
 			hint = fmt.Sprintf("did you mean %q?", meant)
 		}
-		d.report(n.Line, n.Column, !s.tolerant, fmt.Sprintf("unexpected value %q in %q", short(asText), p.name), hint)
+		p.refuse(d, n, hint, "unexpected value %q in %q", short(asText), p.name)
 	}
 }
 
@@ -165,7 +174,7 @@ func (d *document) checkMapping(n *yaml.Node, s *shape, p place) {
 	}
 	for _, name := range s.required {
 		if seen[strings.ToUpper(name)] == 0 && !dynamic {
-			d.refuse(n, "", "key %q is missing in %s", name, section(p.name))
+			p.refuse(d, n, "", "key %q is missing in %s", name, section(p.name))
 		}
 	}
 }
@@ -204,16 +213,19 @@ func (d *document) unknownKey(key *yaml.Node, s *shape, p place) {
 	for i, e := range s.keys {
 		names[i] = e.name
 	}
+	hint := ""
 	if meant := nearest(key.Value, names); meant != "" {
-		d.refuse(key, fmt.Sprintf("did you mean %q?", meant), "unknown key %q in %s", short(key.Value), section(p.name))
-		return
+		hint = fmt.Sprintf("did you mean %q?", meant)
+		if !p.tolerant {
+			d.refuse(key, hint, "unknown key %q in %s", short(key.Value), section(p.name))
+			return
+		}
 	}
 	if p.name == "on" {
 		d.refuse(key, "see GitHub's list of events that trigger workflows", "unknown event %q", short(key.Value))
 		return
 	}
-	hint := ""
-	if !s.tolerant {
+	if !p.tolerant {
 		hint = "GitHub refuses keys that it does not know"
 	}
 	d.warn(key, hint, "unknown key %q in %s has no effect", short(key.Value), section(p.name))

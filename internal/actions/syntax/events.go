@@ -112,7 +112,7 @@ func (kind eventKind) shape() *shape {
 		s.keys = append(s.keys, entry{"types", &list})
 	}
 	for _, f := range kind.filters {
-		s.keys = append(s.keys, entry{f, someTexts})
+		s.keys = append(s.keys, entry{f, &shape{scalar: text | null, nonEmpty: true, item: someText}})
 	}
 	return s
 }

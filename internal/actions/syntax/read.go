@@ -65,8 +65,9 @@ func textsOf(n *yaml.Node) []Text {
 	return out
 }
 
+// valuesOf reads texts. Nil means absent, or without a value.
 func valuesOf(n *yaml.Node) []string {
-	if n == nil {
+	if n == nil || n.Kind == yaml.ScalarNode && scalarOf(n) == nil {
 		return nil
 	}
 	out := []string{}
@@ -74,6 +75,16 @@ func valuesOf(n *yaml.Node) []string {
 		out = append(out, t.Value)
 	}
 	return out
+}
+
+// filterOf reads a filter of refs. One without a value names them all: `tags:`
+// beside `branches: [main]` lets tags in.
+func filterOf(n *yaml.Node, key string) []string {
+	value := get(n, key)
+	if value != nil && value.Kind == yaml.ScalarNode && scalarOf(value) == nil {
+		return []string{"**"}
+	}
+	return valuesOf(value)
 }
 
 func isTrue(n *yaml.Node) bool { return textOf(n).Value == "true" }
@@ -153,7 +164,7 @@ func (d *document) events(n *yaml.Node) []Event {
 func (d *document) event(key, n *yaml.Node) Event {
 	e := Event{
 		Name: key.Value, Line: key.Line, Lines: map[string]int{}, Types: valuesOf(get(n, "types")), Workflows: valuesOf(get(n, "workflows")),
-		Branches: valuesOf(get(n, "branches")), BranchesIgnore: valuesOf(get(n, "branches-ignore")), Tags: valuesOf(get(n, "tags")),
+		Branches: filterOf(n, "branches"), BranchesIgnore: valuesOf(get(n, "branches-ignore")), Tags: filterOf(n, "tags"),
 		TagsIgnore: valuesOf(get(n, "tags-ignore")), Paths: valuesOf(get(n, "paths")), PathsIgnore: valuesOf(get(n, "paths-ignore")),
 		Inputs: d.inputs(get(n, "inputs")),
 	}

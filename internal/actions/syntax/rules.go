@@ -17,7 +17,9 @@ const maxID = 100
 var (
 	legalID = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	// callPattern is a reusable workflow: of this repository or of another.
-	callPattern = regexp.MustCompile(`^(\./\.github/workflows/[^/@]+\.ya?ml|[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@]+\.ya?ml@\S+)$`)
+	callPattern = regexp.MustCompile(`^([.$]/\.github/workflows/[^/@]+\.ya?ml|[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@]+\.ya?ml@\S+)$`)
+	// selfPattern is an action of this repository, at the commit that runs.
+	selfPattern = regexp.MustCompile(`^\$/[^@\s]+$`)
 	// actionPattern is an action of another repository.
 	actionPattern = regexp.MustCompile(`^[^/@\s]+/[^/@\s]+(/[^@\s]*)?@\S+$`)
 )
@@ -161,9 +163,9 @@ func (d *document) checkUses(n *yaml.Node) {
 	uses := n.Value
 	switch {
 	case n.Kind != yaml.ScalarNode || uses == "" || strings.Contains(uses, "${{"): // reported by the shape
-	case strings.HasPrefix(uses, "./"), strings.HasPrefix(uses, `.\`), uses == ".", strings.HasPrefix(uses, "docker://"):
+	case selfPattern.MatchString(uses), strings.HasPrefix(uses, "./"), strings.HasPrefix(uses, `.\`), uses == ".", strings.HasPrefix(uses, "docker://"):
 	case !actionPattern.MatchString(uses):
-		d.refuse(n, "write owner/repository[/path]@ref, ./path or docker://image", "%q is not an action", short(uses))
+		d.refuse(n, "write owner/repository[/path]@ref, ./path, $/path or docker://image", "%q is not an action", short(uses))
 	}
 }
 
