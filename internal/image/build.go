@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,11 +19,12 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/session/sshforward/sshprovider"
 	"github.com/moby/buildkit/util/grpcerrors"
-	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
+	"github.com/lockstep-gitops/lockstep/internal/image/attest"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
 
@@ -47,7 +49,11 @@ func (b *Builder) Build(ctx context.Context, req Request, progress io.Writer) (R
 		Data: map[string]string{journal.DataImage: plan.subject},
 	}
 	b.daemon.append(ctx, event)
+	started := time.Now()
 	res, steps, err := b.solve(ctx, plan, progress)
+	if err == nil && req.Push && b.deps.Attester != nil {
+		err = b.attest(ctx, plan, res, started, progress)
+	}
 	event = closing(event, plan, res, steps, err)
 	if err != nil && ctx.Err() != nil {
 		event.Status = journal.StatusCancelled
@@ -57,6 +63,48 @@ func (b *Builder) Build(ctx context.Context, req Request, progress io.Writer) (R
 		return Result{}, err
 	}
 	return res, nil
+}
+
+// attest says of the pushed image what is in it and how it came to be, once in
+// each repository. A failure is told, and the image stays.
+func (b *Builder) attest(ctx context.Context, p plan, res Result, started time.Time, progress io.Writer) error {
+	build := p.provenanceOf(started, time.Now())
+	said := map[string]bool{}
+	for _, tag := range p.req.Tags {
+		ref, err := parseRef(tag)
+		if err != nil || said[ref.name()] {
+			continue
+		}
+		said[ref.name()] = true
+		text := fmt.Sprintf("attested %s: SBOM (SPDX) and provenance (SLSA), signed", ref.name())
+		if err := b.deps.Attester.Attest(ctx, ref.name(), res.Digest, build); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("build image: %w", context.Cause(ctx))
+			}
+			b.deps.Log.Warn("an image has no attestations", "image", ref.name(), "digest", res.Digest, "error", err)
+			text = "note: the image was pushed without SBOM and provenance: " + err.Error()
+		}
+		if _, err := fmt.Fprintln(progress, text); err != nil {
+			return fmt.Errorf("write build progress: %w", err)
+		}
+	}
+	return nil
+}
+
+// provenanceOf is what is known of a build.
+func (p plan) provenanceOf(started, finished time.Time) attest.Build {
+	parameters := map[string]any{"dockerfile": p.file}
+	if p.req.Target != "" {
+		parameters["target"] = p.req.Target
+	}
+	if len(p.req.Platforms) > 0 {
+		parameters["platforms"] = p.req.Platforms
+	}
+	s := p.req.Source
+	return attest.Build{
+		Type: attest.BuildType, Builder: s.Builder, Invocation: s.Invocation, Repository: s.Repository, Ref: s.Ref, Commit: p.req.Commit, Workflow: s.Workflow,
+		Parameters: parameters, Started: started, Finished: finished,
+	}
 }
 
 // closing is the event that ends the span of e.
@@ -87,6 +135,8 @@ type plan struct {
 	subject string // image name without tag
 	notes   []string
 	keep    bool // only into the cache: no image comes of it
+
+	cacheFrom, cacheTo []client.CacheOptionsEntry
 }
 
 // newPlan checks the request before anything is started.
@@ -125,10 +175,39 @@ func newPlan(req Request) (plan, error) {
 	if ref, _, _, ok := parser.DetectSyntax(content); ok {
 		p.notes = append(p.notes, fmt.Sprintf("note: `# syntax=%s` asks for a frontend image; the one built into BuildKit is used", ref))
 	}
+	if err := p.readOptions(); err != nil {
+		return p, fmt.Errorf("build image: %w", err)
+	}
 	if req.Load && !req.Push {
 		p.notes = append(p.notes, "note: `load` has no Docker engine to load into; the image stays in the build cache. Push it to use it")
 	}
 	return p, nil
+}
+
+// readOptions checks the parts of the request that are texts of buildx.
+func (p *plan) readOptions() (err error) {
+	var from, to []string
+	if p.cacheFrom, from, err = caches(p.req.CacheFrom); err != nil {
+		return err
+	}
+	if p.cacheTo, to, err = caches(p.req.CacheTo); err != nil {
+		return err
+	}
+	p.notes = append(p.notes, slices.Compact(append(from, to...))...)
+	if _, err := p.frontendAttrs(); err != nil {
+		return err
+	}
+	if _, err := p.exports(); err != nil {
+		return err
+	}
+	if wantsSBOM(p.req) {
+		p.notes = append(p.notes, "note: the SBOM is attached to the image as a referrer when it is pushed")
+	}
+	return entitled(p.req.Allow)
+}
+
+func wantsSBOM(r Request) bool {
+	return r.SBOM != "" && r.SBOM != "false" || slices.ContainsFunc(r.Attests, func(a string) bool { return strings.HasPrefix(a, "type=sbom") })
 }
 
 func readFile(path string) ([]byte, error) {
@@ -158,10 +237,11 @@ func (b *Builder) solveOnce(ctx context.Context, p plan, progress io.Writer) (Re
 		return Result{}, tally{}, fmt.Errorf("build image: %w", err)
 	}
 	defer release()
-	opt, err := p.solveOpt()
+	opt, done, err := p.solveOpt()
 	if err != nil {
 		return Result{}, tally{}, fmt.Errorf("build image: %w", err)
 	}
+	defer done()
 	watch := newWatch(progress)
 	statuses := make(chan *client.SolveStatus)
 	var response *client.SolveResponse
@@ -206,57 +286,33 @@ func awaitDeath(ctx context.Context, child *buildkitd) {
 	}
 }
 
-// solveOpt says to BuildKit what the request says to us.
-func (p plan) solveOpt() (client.SolveOpt, error) {
-	context, err := fsutil.NewFS(p.req.ContextDir)
+// solveOpt says to BuildKit what the request says to us. done ends what the
+// options hold on to.
+func (p plan) solveOpt() (opt client.SolveOpt, done func(), err error) {
+	opt = client.SolveOpt{Frontend: "dockerfile.v0", SharedKey: p.req.ContextDir, AllowedEntitlements: p.req.Allow, CacheImports: p.cacheFrom, CacheExports: p.cacheTo}
+	if opt.FrontendAttrs, err = p.frontendAttrs(); err != nil {
+		return opt, nil, err
+	}
+	if opt.LocalMounts, err = p.mounts(); err != nil {
+		return opt, nil, err
+	}
+	if opt.Exports, err = p.exports(); err != nil {
+		return opt, nil, err
+	}
+	keys, done, err := p.agents()
 	if err != nil {
-		return client.SolveOpt{}, err
+		return opt, nil, err
 	}
-	dockerfile, err := fsutil.NewFS(p.dir)
-	if err != nil {
-		return client.SolveOpt{}, err
+	opt.Session = []session.Attachable{credentials{byHost: p.req.Credentials}, secretsprovider.FromMap(p.req.Secrets)}
+	if len(keys) > 0 {
+		agent, err := sshprovider.NewSSHAgentProvider(keys)
+		if err != nil {
+			done()
+			return opt, nil, fmt.Errorf("offer SSH keys: %w", err)
+		}
+		opt.Session = append(opt.Session, agent)
 	}
-	attrs := map[string]string{
-		"filename": p.base,
-		// Any value makes the frontend built into BuildKit do the work
-		// instead of pulling the image of a "# syntax=" line.
-		"cmdline": "lockstep",
-	}
-	if p.req.Target != "" {
-		attrs["target"] = p.req.Target
-	}
-	if len(p.req.Platforms) > 0 {
-		attrs["platform"] = strings.Join(p.req.Platforms, ",")
-	}
-	if p.req.NoCache {
-		attrs["no-cache"] = ""
-	}
-	for k, v := range p.req.BuildArgs {
-		attrs["build-arg:"+k] = v
-	}
-	for k, v := range p.req.Labels {
-		attrs["label:"+k] = v
-	}
-	export := map[string]string{"oci-mediatypes": "true"}
-	if len(p.req.Tags) > 0 {
-		export["name"] = strings.Join(p.req.Tags, ",")
-	}
-	if p.req.Push {
-		export["push"] = "true"
-	}
-	exports := []client.ExportEntry{{Type: client.ExporterImage, Attrs: export}}
-	if p.keep {
-		exports = nil
-	}
-	return client.SolveOpt{
-		Frontend: "dockerfile.v0", FrontendAttrs: attrs,
-		LocalMounts: map[string]fsutil.FS{"context": context, "dockerfile": dockerfile},
-		SharedKey:   p.req.ContextDir,
-		Exports:     exports,
-		Session: []session.Attachable{
-			credentials{byHost: p.req.Credentials}, secretsprovider.FromMap(p.req.Secrets),
-		},
-	}, nil
+	return opt, done, nil
 }
 
 // result reads what the exporter answered.

@@ -112,6 +112,9 @@ func (c Config) Validate() error {
 type Deps struct {
 	Log     *slog.Logger
 	Journal journal.Appender
+	// Attester says of each pushed image what is in it and how it came to be;
+	// nil for images about which nothing is said.
+	Attester *Attester
 }
 
 // Request is one image to build.
@@ -135,6 +138,36 @@ type Request struct {
 	NoCache           bool
 	Secrets           map[string][]byte     // by id
 	Credentials       map[string]Credential // by registry host
+
+	Annotations    []string            // "[level:]key=value", as buildx writes them
+	CacheFrom      []string            // "type=registry,ref=…", as buildx writes them
+	CacheTo        []string            // the same
+	Contexts       map[string]string   // further contexts: a directory on this machine, docker-image://…, https://…
+	SSH            map[string][][]byte // private keys (PEM) by id
+	NoCacheFilters []string            // stages that are always built
+	Pull           bool                // ask the registry for newer bases
+	Provenance     string              // "", "true", "false", "mode=max": of BuildKit, as an index
+	SBOM           string              // "", "true", "false"
+	Attests        []string            // "type=provenance,mode=max"
+	AddHosts       []string            // "name:address"
+	Network        string              // of RUN: "", "default", "none", "host"
+	Allow          []string            // entitlements: "network.host", "security.insecure"
+	ShmSize        string              // "64m"
+	Ulimits        []string            // "nofile=1024:1024"
+	CgroupParent   string
+	Exports        []Export // besides pushing
+
+	// Source is what the provenance of a pushed image says besides Commit.
+	Source Source
+}
+
+// Source is where an image comes from.
+type Source struct {
+	Repository string // "git+http://github.localhost/contoso/shop"
+	Ref        string // "refs/heads/main"
+	Workflow   string // ".github/workflows/ci.yaml"
+	Invocation string // URL of the workflow run
+	Builder    string // URL of who runs it
 }
 
 // Credential opens a registry.

@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -76,6 +77,13 @@ func NewStatement(name string, of digest.Digest, predicateType string, predicate
 		Type: StatementType, PredicateType: predicateType, Predicate: predicate,
 		Subject: []Subject{{Name: name, Digest: map[string]string{of.Algorithm().String(): of.Encoded()}}},
 	}
+}
+
+// Says reports whether the statement says the same as another.
+func (s Statement) Says(other Statement) bool {
+	var a, b bytes.Buffer
+	return s.PredicateType == other.PredicateType && json.Compact(&a, s.Predicate) == nil && json.Compact(&b, other.Predicate) == nil &&
+		bytes.Equal(a.Bytes(), b.Bytes()) && reflect.DeepEqual(s.Subject, other.Subject)
 }
 
 // about reports whether the statement is about a digest.
