@@ -138,6 +138,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"fromJSON('')", 0, "Error parsing fromJson: Error reading JToken from JsonReader. Path '', line 0, position 0. (the text is empty)"},
 		{"fromJSON('{')", 0, "Error parsing fromJson: empty or incomplete JSON"},
 		{"fromJSON('1 2')", 0, "Error parsing fromJson: not valid JSON: something follows the value"},
+		{"1 == 1 && success('a')", 10, "success() with names of jobs is not supported (write needs.<job_id>.result == 'success')"},
 		{"1.2.3", 0, "Unexpected symbol: '1.2.3'. Located at position 1 within expression: 1.2.3"},
 		{"0x", 0, "Unexpected symbol: '0x'. Located at position 1 within expression: 0x"},
 		{"0xfz", 0, "Unexpected symbol: '0xfz'. Located at position 1 within expression: 0xfz"},

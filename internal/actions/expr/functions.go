@@ -12,6 +12,9 @@ func (e Env) call(n *node) (any, error) {
 		if e.Status == nil {
 			return nil, errorAt(n.offset, "%s() can be called only in an if", n.name)
 		}
+		if len(n.args) > 0 {
+			return nil, &Error{Offset: n.offset, Msg: n.raw + "() with names of jobs is not supported", Hint: "write needs.<job_id>.result == 'success'"}
+		}
 		return e.Status(n.name), nil
 	case "case":
 		return e.chooseCase(n)
