@@ -28,6 +28,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
@@ -50,6 +51,18 @@ type Config struct {
 	// repository starts from; "" starts empty. Jobs get a copy, never itself.
 	GoBuildCache string
 	Version      string
+	// Network is which network jobs have; "" is the machine's own unless there
+	// are Relays, then one of their own in which only Relays lead out.
+	Network sandbox.Network
+	Relays  []sandbox.Relay
+	Limits  sandbox.Limits
+	// Group is the first part of the jobs' cgroups; "" sets no limits.
+	Group string
+	// Hosts are further names of 127.0.0.1 in jobs.
+	Hosts []string
+	// Shims are the names of the programs that the lockstep binary stands in
+	// for, behind the machine's in PATH; nil means kustomize.
+	Shims []string
 	// KillGrace is the pause between the signals that end a step.
 	KillGrace time.Duration
 }
@@ -81,6 +94,7 @@ type Plan struct {
 	Actor             string
 	TriggeringActor   string // of a re-run; "" means Actor
 	RefProtected      bool
+	Untrusted         bool // code of strangers: a fork's pull request
 	// ServiceEnv are the runner services' variables: all of them for actions,
 	// those of the ID token for run steps too. Values of names that end in
 	// _TOKEN are secret.

@@ -102,7 +102,7 @@ func (j *job) setUp(ctx context.Context) *Failure {
 		j.finish(Step{Number: 1, Name: "Set up job", Conclusion: schedule.Failure, Outcome: schedule.Failure})
 		return f
 	}
-	j.log("##[group]Runner\nLockstep " + j.Config.Version + " on this machine\nOverlay of the machine's programs; own files, processes and environment; the machine's network\n##[endgroup]")
+	j.log("##[group]Runner\nLockstep " + j.Config.Version + " on this machine\nOverlay of the machine's programs; own files, processes and environment; " + j.networkNote() + "\n##[endgroup]")
 	for _, w := range j.box.Warnings() {
 		j.log("##[warning]" + w)
 	}
@@ -137,7 +137,7 @@ func (j *job) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, 0, 0); err != nil {
+	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, j.origin(), 0, 0); err != nil {
 		return err
 	}
 	if j.box, err = sandbox.Start(ctx, j.Config.Self, j.spec()); err != nil {
@@ -165,12 +165,39 @@ func (j *job) spec() sandbox.Spec {
 	if c.CAFile != "" {
 		binds = append(binds, sandbox.Bind{Source: c.CAFile, Target: caBundle, ReadOnly: true})
 	}
-	return sandbox.Spec{
+	spec := sandbox.Spec{
 		Root: l.root, Hostname: "lockstep-runner", Binds: binds, Masks: append([]string{c.StateDir}, c.Masks...),
-		Hosts: []string{"127.0.0.1 github.localhost api.github.localhost"},
-		Links: []sandbox.Link{{Path: shimDir + "/kustomize", To: "../lockstep"}},
+		Hosts:   []string{"127.0.0.1 " + strings.Join(slices.Concat(localNames, c.Hosts), " ")},
+		Network: c.Network, Relays: c.Relays, Limits: c.Limits, Untrusted: j.plan.Untrusted,
 	}
+	if spec.Network == "" && len(c.Relays) == 0 && !j.plan.Untrusted {
+		spec.Network = sandbox.HostNetwork
+	}
+	if spec.Network == sandbox.HostNetwork {
+		spec.Relays = nil
+	}
+	if c.Group != "" {
+		spec.Group = fmt.Sprintf("%s/%d", c.Group, j.plan.ID)
+	}
+	shims := c.Shims
+	if shims == nil {
+		shims = []string{"kustomize"}
+	}
+	for _, name := range shims {
+		spec.Links = append(spec.Links, sandbox.Link{Path: shimDir + "/" + name, To: "../lockstep"})
+	}
+	return spec
 }
+
+func (j *job) networkNote() string {
+	if j.spec().Network == sandbox.HostNetwork {
+		return "the machine's network"
+	}
+	return "a network of its own"
+}
+
+// localNames are the forge's hosts, and those of the runner's services.
+var localNames = []string{"github.localhost", "api.github.localhost", "results.github.localhost", "uploads.github.localhost"}
 
 func (j *job) writeEvent() error {
 	payload := j.plan.Payload

@@ -101,7 +101,7 @@ func (r *Runner) preflight(ctx context.Context, s *syntax.Step) error {
 		return err
 	case ref.Kind == action.Image && r.Containers == nil:
 		return noContainers(fmt.Sprintf("step %q", ref.Text))
-	case ref.Kind != action.Repository:
+	case ref.Kind != action.Repository: // a file of the workflow's repository is looked for when the job starts
 		return nil
 	case r.Actions == nil:
 		return builtin.Check(s.Uses.Value)
@@ -113,7 +113,7 @@ func (r *Runner) preflight(ctx context.Context, s *syntax.Step) error {
 // resolveUses finds the actions of steps, and those that they use in turn, and
 // puts them into the job's folders. outer is the line of the `uses` of the
 // workflow that leads to them, 0 for the workflow's own steps. It is done before the sandbox starts.
-func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string, outer, depth int) (map[*syntax.Step]*use, error) {
+func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string, self origin, outer, depth int) (map[*syntax.Step]*use, error) {
 	out := map[*syntax.Step]*use{}
 	for _, s := range steps {
 		if !s.Uses.IsSet() {
@@ -127,6 +127,9 @@ func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string
 		if err != nil {
 			return nil, j.usesError(file, s, err)
 		}
+		if ref.Kind == action.Self {
+			ref = ref.Of(self.repo, self.rev)
+		}
 		if ref.Kind != action.Repository {
 			continue // local ones are read when their step runs
 		}
@@ -137,6 +140,21 @@ func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string
 		out[s] = u
 	}
 	return out, nil
+}
+
+// origin is the repository and revision of a file.
+type origin struct{ repo, rev string }
+
+// origin is where the workflow file is from: the job's repository, or that of
+// the reusable workflow.
+func (j *job) origin() origin {
+	if ref, sha := j.plan.GitHub["job_workflow_ref"], j.plan.GitHub["job_workflow_sha"]; ref != "" && sha != "" {
+		if owner, rest, ok := strings.Cut(ref, "/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			return origin{owner + "/" + name, sha}
+		}
+	}
+	return origin{j.plan.Repo, j.plan.Commit}
 }
 
 // line is where the workflow file says `uses`, also for what an action uses.
@@ -209,7 +227,11 @@ func (j *job) resolveChildren(ctx context.Context, u *use, line, depth int) erro
 		return fmt.Errorf("composite actions are nested deeper than %d", action.MaxDepth)
 	}
 	var err error
-	u.children, err = j.resolveUses(ctx, u.act.Runs.Steps, u.act.File, line, depth+1)
+	self := j.origin()
+	if u.ref.Kind == action.Repository {
+		self = origin{u.ref.Repo, u.ref.Rev}
+	}
+	u.children, err = j.resolveUses(ctx, u.act.Runs.Steps, u.act.File, self, line, depth+1)
 	return err
 }
 
