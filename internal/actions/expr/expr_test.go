@@ -122,6 +122,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"github.", 6, "Unexpected end of expression: '.'. Located at position 7 within expression: github."},
 		{"github.1", 7, "Unexpected symbol: '1'. Located at position 8 within expression: github.1"},
 		{"github.a@b", 7, "Unexpected symbol: 'a@b'. Located at position 8 within expression: github.a@b"},
+		{" contains('a', 'b' ", 15, "Unexpected end of expression: ''b''. Located at position 15 within expression: contains('a', 'b'"},
 		{"(1", 1, "Unexpected end of expression: '1'. Located at position 2 within expression: (1"},
 		{"1 2", 2, "Unexpected symbol: '2'. Located at position 3 within expression: 1 2"},
 		{"1)", 1, "Unexpected symbol: ')'. Located at position 2 within expression: 1)"},
@@ -138,7 +139,6 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"fromJSON('')", 0, "Error parsing fromJson: Error reading JToken from JsonReader. Path '', line 0, position 0. (the text is empty)"},
 		{"fromJSON('{')", 0, "Error parsing fromJson: empty or incomplete JSON"},
 		{"fromJSON('1 2')", 0, "Error parsing fromJson: not valid JSON: something follows the value"},
-		{"1 == 1 && success('a')", 10, "success() with names of jobs is not supported (write needs.<job_id>.result == 'success')"},
 		{"1.2.3", 0, "Unexpected symbol: '1.2.3'. Located at position 1 within expression: 1.2.3"},
 		{"0x", 0, "Unexpected symbol: '0x'. Located at position 1 within expression: 0x"},
 		{"0xfz", 0, "Unexpected symbol: '0xfz'. Located at position 1 within expression: 0xfz"},
@@ -159,9 +159,24 @@ func TestErrorsSayWhere(t *testing.T) {
 			t.Errorf("%.40s\n got %d: %s\nwant %d: %s", c.src, e.Offset, e.Error(), c.offset, c.msg)
 		}
 	}
-	for _, fine := range []string{nested(50), strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), strings.Repeat("1 && ", 2000) + "1", "github" + strings.Repeat(".a", 49)} {
+	for _, fine := range []string{nested(50), strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), strings.Repeat("1 && ", 2000) + "1", "github" + strings.Repeat(".a", 9_000)} {
 		if _, err := Parse(fine); err != nil {
 			t.Errorf("%.40s: %v", fine, err)
+		}
+	}
+}
+
+func TestStatusOfJobs(t *testing.T) {
+	needs := FromAny(map[string]any{"a": map[string]any{"result": "success"}, "b": map[string]any{"result": "failure"}, "c": map[string]any{"result": "skipped"}})
+	for cancelled, want := range map[bool]map[string]bool{
+		false: {"success('a')": true, "success('A', 'b')": false, "success('c')": false, "failure('b')": true, "failure('a', 'b')": true, "failure('a', 'c')": false, "success('x')": false},
+		true:  {"success('a')": false, "failure('b')": false},
+	} {
+		env := Env{Contexts: map[string]any{"needs": needs}, Status: func(name string) bool { return name == "cancelled" && cancelled }}
+		for src, want := range want {
+			if got, err := env.Condition(src); err != nil || got != want {
+				t.Errorf("%s (cancelled %v) is %v, %v", src, cancelled, got, err)
+			}
 		}
 	}
 }
