@@ -126,6 +126,21 @@ func (p *pod) find(ref string) *Container {
 	return nil
 }
 
+// names are those by which the containers reach each other.
+func (p *pod) names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for _, c := range p.containers {
+		out = append(out, c.spec.Name)
+		out = append(out, c.spec.Aliases...)
+		if c.number >= 0 {
+			out = append(out, addressOf(c.number))
+		}
+	}
+	return append(out, gatewayAddress)
+}
+
 // connect gives c an address, and tells it and the others of their names.
 func (p *pod) connect(c *Container) error {
 	if !p.job.OwnNetwork() || c.spec.Network == "host" || strings.HasPrefix(c.spec.Network, "container:") {

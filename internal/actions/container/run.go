@@ -56,7 +56,8 @@ func (e *Engine) Start(ctx context.Context, box *sandbox.Session, spec Spec, out
 }
 
 // Run runs a container to its end and removes it. stdout and stderr get what
-// it writes; with a nil stderr, stdout gets both. When ctx ends the container
+// it writes; when stderr is nil or the same as stdout, that gets both in their
+// order. When ctx ends the container
 // is stopped, and the error is ctx's cause.
 func (e *Engine) Run(ctx context.Context, box *sandbox.Session, spec Spec, stdout, stderr io.Writer) (sandbox.Exit, error) {
 	c, err := e.start(ctx, box, spec, stdout, stderr)
@@ -72,6 +73,9 @@ func (e *Engine) Run(ctx context.Context, box *sandbox.Session, spec Spec, stdou
 }
 
 func (e *Engine) start(ctx context.Context, box *sandbox.Session, spec Spec, stdout, stderr io.Writer) (*Container, error) {
+	if same(stdout, stderr) {
+		stderr = nil
+	}
 	image, err := e.ensure(ctx, spec.Image, stdout)
 	if err != nil {
 		return nil, err
@@ -94,6 +98,12 @@ func (e *Engine) start(ctx context.Context, box *sandbox.Session, spec Spec, std
 	}
 	c.launch(ctx, stdout, stderr)
 	return c, nil
+}
+
+// same reports whether two writers are one. Types that cannot be compared are not.
+func same(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a == b
 }
 
 func newID() string {
@@ -231,7 +241,7 @@ func (c *Container) launch(ctx context.Context, stdout, stderr io.Writer) {
 				grace = defaultStop
 			}
 			cmd := sandbox.Command{
-				Args: c.program.args, Env: c.program.env, Dir: c.program.dir, User: c.program.user, Input: c.spec.Input,
+				Args: c.program.args, Env: c.environment(nil), Dir: c.program.dir, User: c.program.user, Input: c.spec.Input,
 				Output: tee(c.log, stdout), Grace: grace, Signals: []syscall.Signal{c.program.signal},
 			}
 			if stderr != nil {
@@ -314,7 +324,7 @@ func (c *Container) Wait(ctx context.Context) (sandbox.Exit, error) {
 // Exec runs a program in the container. Env goes over the container's; Dir and
 // User are the container's when empty.
 func (c *Container) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Exit, error) {
-	cmd.Env = mergeEnv(c.program.env, cmd.Env)
+	cmd.Env = c.environment(cmd.Env)
 	if cmd.Dir == "" {
 		cmd.Dir = c.program.dir
 	}
@@ -326,6 +336,24 @@ func (c *Container) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Exit
 		err = fmt.Errorf("container %s is not running (%s)", c.spec.Name, c.exit)
 	}
 	return exit, err
+}
+
+// environment is that of a program of the container. Where a proxy is set, the
+// other containers of the job are reached without it.
+func (c *Container) environment(more []string) []string {
+	env := mergeEnv(c.program.env, more)
+	var direct []string
+	for i, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.EqualFold(name, "no_proxy") || value == "" || value == "*" {
+			continue
+		}
+		if direct == nil {
+			direct = c.pod.names()
+		}
+		env[i] = name + "=" + strings.Join(append([]string{value}, direct...), ",")
+	}
+	return env
 }
 
 // Logs writes what the container wrote so far; with follow, until it ends.

@@ -120,6 +120,10 @@ func TestServicesAreReachedByPortAndName(t *testing.T) {
 			t.Errorf("%s from a container: %q", url, got)
 		}
 	}
+	proxied := Spec{Image: ref, Env: []string{"http_proxy=http://127.0.0.1:1", "no_proxy=127.0.0.1"}}
+	if got, _ := w.sh(t, job, proxied, "echo $no_proxy"); !strings.HasPrefix(got, "127.0.0.1,one,one-alias,172.18.0.2,two,") {
+		t.Errorf("not by the proxy: %q", got)
+	}
 	// A name of a container that came later.
 	var out bytes.Buffer
 	if exit, err := one.Exec(t.Context(), sandbox.Command{Args: []string{"wget", "-q", "-O", "-", "http://two:8080/"}, Output: &out}); err != nil || !exit.OK() || out.String() != "two\n" {

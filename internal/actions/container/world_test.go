@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"golang.org/x/sys/unix"
 )
 
 // initProgram builds the first process of sandboxes: static, because an image
@@ -230,4 +231,39 @@ func inJob(t testing.TB, job *sandbox.Session, script string) string {
 		t.Fatalf("%s: %v", script, err)
 	}
 	return strings.TrimSpace(out.String())
+}
+
+func emptyIndex() v1.ImageIndex { return empty.Index }
+
+func mutateConfig(t testing.TB, img v1.Image, f *v1.ConfigFile) v1.Image {
+	t.Helper()
+	out, err := mutate.ConfigFile(img, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// tarOf is a folder as an archive.
+func tarOf(t testing.TB, dir string) io.Reader {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &buf
+}
+
+func listAttributes(t testing.TB, path string) []string {
+	t.Helper()
+	buf := make([]byte, 4096)
+	n, err := unix.Listxattr(path, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(buf[:n]), "\x00")
 }
