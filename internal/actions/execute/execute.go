@@ -36,6 +36,7 @@ import (
 // Config says how jobs live on this machine.
 type Config struct {
 	Self      string // the lockstep binary
+	Init      string // the program that starts sandboxes; "" means Self
 	JobsDir   string // one folder per running job
 	CacheDir  string // one folder per repository, kept
 	StateDir  string // hidden from jobs
@@ -78,6 +79,8 @@ type Runner struct {
 	// Containers runs Docker actions, job containers and services; nil: it
 	// cannot be done here.
 	Containers Containers
+	// Sockets are served to each job.
+	Sockets []Socket
 
 	node nodeProgram
 }
@@ -231,14 +234,14 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 }
 
 // layout is where the parts of a job are on this machine.
-type layout struct{ base, root, work, temp, home, tmp, actions, scratch, cache, gopath string }
+type layout struct{ base, root, work, temp, home, tmp, actions, scratch, sockets, cache, gopath string }
 
 func (r *Runner) layout(p *Plan) layout {
 	base := filepath.Join(r.Config.JobsDir, fmt.Sprint(p.ID))
 	cache := filepath.Join(r.Config.CacheDir, strings.ReplaceAll(strings.ToLower(p.Repo), "/", "__"))
 	return layout{
 		base: base, root: base + "/root", work: base + "/work", temp: base + "/temp", home: base + "/home",
-		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", cache: cache + "/cache", gopath: cache + "/go",
+		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", sockets: base + "/sockets", cache: cache + "/cache", gopath: cache + "/go",
 	}
 }
 
@@ -246,7 +249,7 @@ func (l layout) create() error {
 	if err := os.RemoveAll(l.base); err != nil {
 		return err
 	}
-	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.actions, l.scratch, l.cache, l.gopath} {
+	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.actions, l.scratch, l.sockets, l.cache, l.gopath} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
@@ -75,6 +77,8 @@ type job struct {
 	container Container       // of job.container; nil without one
 	jobInfo   *expr.Object    // `job.container` and `job.services`
 	services  []Container
+	closers   []func()                        // of sockets
+	started   atomic.Pointer[sandbox.Session] // box, for other goroutines
 }
 
 // workspace is the checkout as the job sees it.
@@ -140,9 +144,13 @@ func (j *job) prepare(ctx context.Context) error {
 	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, j.origin(), 0, 0); err != nil {
 		return err
 	}
-	if j.box, err = sandbox.Start(ctx, j.Config.Self, j.spec()); err != nil {
+	if err := j.serveSockets(); err != nil {
 		return err
 	}
+	if j.box, err = sandbox.Start(ctx, cmp.Or(j.Config.Init, j.Config.Self), j.spec()); err != nil {
+		return err
+	}
+	j.started.Store(j.box)
 	j.stopHard = context.AfterFunc(j.plan.Hard, j.box.Close)
 	return nil
 }
@@ -158,6 +166,9 @@ func (j *job) spec() sandbox.Spec {
 		{Source: l.cache, Target: homeDir + "/.cache"},
 		{Source: l.gopath, Target: homeDir + "/go"},
 		{Source: c.Self, Target: ownDir + "/lockstep", ReadOnly: true},
+	}
+	if len(j.Sockets) > 0 {
+		binds = append(binds, sandbox.Bind{Source: l.sockets, Target: socketsDir})
 	}
 	if c.ToolDir != "" {
 		binds = append(binds, sandbox.Bind{Source: c.ToolDir, Target: toolDir})
@@ -302,6 +313,9 @@ func (j *job) close() {
 	j.stopContainers()
 	if j.box != nil {
 		j.box.Close()
+	}
+	for _, f := range slices.Backward(j.closers) {
+		f()
 	}
 	for _, r := range []*os.Root{j.files, j.home, j.temp, j.actions} {
 		if r != nil {
