@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"log"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -82,7 +83,7 @@ func busyboxImage(t *testing.T) v1.Image {
 // step and an action with an image in the engine that jobs get.
 func TestContainersOfTheRealEngine(t *testing.T) {
 	w := newWorld(t)
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	ref := strings.TrimPrefix(server.URL, "http://") + "/acme/box:1"
 	n, err := name.ParseReference(ref)

@@ -41,6 +41,9 @@ const lateSteps = 5 * time.Minute
 // stopContainers bounds how long the job's containers may take to end.
 const stopContainers = 30 * time.Second
 
+// maxOutputs bounds the outputs of one job together, in bytes, as on GitHub.
+const maxOutputs = 1 << 20
+
 // tailLines is how many last lines a failure carries.
 const tailLines = 10
 
@@ -278,6 +281,7 @@ func (j *job) result() Result {
 		}
 	}
 	env := j.exprEnv(j.top, nil)
+	size := 0
 	for _, o := range j.plan.Job.Outputs {
 		v, err := env.Interpolate(o.Value.Value)
 		if err != nil {
@@ -286,6 +290,11 @@ func (j *job) result() Result {
 		}
 		if j.masker.Text(v) != v {
 			j.annotate(command.Annotation{Level: "warning", Message: fmt.Sprintf("output %s of the job is not passed on: it may contain a secret", o.Name), File: j.plan.Workflow.File, Line: o.Value.Line})
+			continue
+		}
+		if size += len(v); size > maxOutputs {
+			j.annotate(command.Annotation{Level: "error", Message: fmt.Sprintf("output %s of the job is not passed on: the outputs of a job may have %d bytes", o.Name, maxOutputs), File: j.plan.Workflow.File, Line: o.Value.Line})
+			size -= len(v)
 			continue
 		}
 		res.Outputs[o.Name] = v

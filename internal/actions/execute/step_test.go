@@ -184,6 +184,28 @@ func TestSocketsAreServedToEachJob(t *testing.T) {
 	}
 }
 
+func TestOutputsOfAJobAreBounded(t *testing.T) {
+	w := newWorld(t)
+	o := w.run(w.plan(nil, `on: push
+jobs:
+  a:
+    runs-on: x
+    outputs:
+      small: ${{ steps.s.outputs.small }}
+      large: ${{ steps.s.outputs.large }}
+      secret: ${{ steps.s.outputs.secret }}
+    steps:
+      - id: s
+        run: |
+          echo "small=1" >> "$GITHUB_OUTPUT"
+          echo "secret=x${{ secrets.PASSWORD }}" >> "$GITHUB_OUTPUT"
+          echo "large=$(head -c 1100000 /dev/zero | tr '\0' x)" >> "$GITHUB_OUTPUT"
+`))
+	if len(o.Outputs) != 1 || o.Outputs["small"] != "1" || len(o.annotations) != 2 {
+		t.Errorf("%d outputs, annotations %+v", len(o.Outputs), o.annotations)
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for line, want := range map[string][]string{
 		"bash -e {0}":             {"bash", "-e", "/s"},
