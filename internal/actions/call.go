@@ -124,7 +124,11 @@ func (r *resolver) resolve(c *callee, chain []string, ceiling map[string]string)
 func (p *performance) find(from *callee, uses string) (*callee, error) {
 	called := &callee{repo: from.repo, store: from.store, commit: from.commit, ref: from.ref}
 	file, ref, remote := strings.Cut(uses, "@")
-	if local, ok := strings.CutPrefix(uses, "./"); ok {
+	local, ok := strings.CutPrefix(uses, "./")
+	if !ok { // the same, as a workflow is always read from the repository
+		local, ok = strings.CutPrefix(uses, "$/")
+	}
+	if ok {
 		file = local
 	} else {
 		parts := strings.SplitN(file, "/", 3)

@@ -40,7 +40,7 @@ const jobTokenText = "ghs_0123456789abcdefTOKEN"
 
 // world is one engine with a Git server over a real repository "o/r".
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	bare    string
 	repo    *git.Repository
@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // newWorldWith fills in a world of which some fields are set.
-func newWorldWith(t *testing.T, w *world) *world {
+func newWorldWith(t testing.TB, w *world) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("jobs need root for their sandbox")

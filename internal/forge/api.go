@@ -77,6 +77,13 @@ func (f *Forge) newAPI() http.Handler {
 	f.repositoryRoutes(rt)
 	f.commitRoutes(rt)
 	f.contentsRoutes(rt)
+	f.pullRoutes(rt)
+	f.gitdataRoutes(rt)
+	f.archiveRoutes(rt)
+	f.protectRoutes(rt)
+	f.webhookRoutes(rt)
+	f.releaseRoutes(rt)
+	f.deployRoutes(rt)
 	f.fallbackRoutes(rt)
 	return f.apiGate(rt.mux)
 }

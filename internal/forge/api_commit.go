@@ -119,6 +119,12 @@ func (f *Forge) apiCommits(w http.ResponseWriter, r *http.Request) (any, error) 
 			args = append(args, "--"+name+"="+strconv.FormatInt(at.Unix(), 10))
 		}
 	}
+	for _, name := range []string{"author", "committer"} {
+		if text := q.Get(name); text != "" {
+			// A login is part of the address that it commits with here.
+			args = append(args, "--fixed-strings", "--regexp-ignore-case", "--"+name+"="+text)
+		}
+	}
 	args = append(args, start, "--")
 	if file := q.Get("path"); file != "" {
 		args = append(args, ":(top,literal)"+file)
@@ -155,9 +161,9 @@ func (f *Forge) apiCommitOrStatus(w http.ResponseWriter, r *http.Request) (any, 
 		return nil, err
 	}
 	ref := r.PathValue("ref")
-	for _, suffix := range []string{"/check-runs", "/check-suites", "/comments", "/pulls", "/branches-where-head"} {
-		if strings.HasSuffix(ref, suffix) {
-			return f.unsupported(w, r)
+	for _, part := range []string{"check-runs", "check-suites", "comments", "pulls"} {
+		if rev, ok := strings.CutSuffix(ref, "/"+part); ok {
+			return f.apiCommitPart(w, r, repo, rev, part)
 		}
 	}
 	ref, one := strings.CutSuffix(ref, "/status")
@@ -245,10 +251,15 @@ func (f *Forge) apiBranches(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
+	protected, err := f.protectedBranches(r.Context(), repo)
+	if err != nil {
+		return nil, err
+	}
 	list := []branchJSON{}
 	for _, ref := range cutPage(w, r, sortedKeys(refs)) {
 		commit := objectJSON{SHA: refs[ref], URL: apiBase(r) + "/repos/" + repo.full() + "/commits/" + refs[ref]}
-		list = append(list, branchJSON{Name: strings.TrimPrefix(ref, "refs/heads/"), Commit: commit})
+		name := strings.TrimPrefix(ref, "refs/heads/")
+		list = append(list, branchJSON{Name: name, Commit: commit, Protected: protected[name]})
 	}
 	return list, nil
 }
@@ -272,7 +283,8 @@ func (f *Forge) apiBranch(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, revisionErrorAs(err, http.StatusNotFound, "Branch not found")
 	}
-	return branchJSON{Name: branch, Commit: f.commitJSON(r, repo, c)}, nil
+	rules, err := f.rulesFor(r.Context(), repo, "refs/heads/"+branch)
+	return branchJSON{Name: branch, Commit: f.commitJSON(r, repo, c), Protected: rules != nil}, err
 }
 
 type refJSON struct {

@@ -18,6 +18,12 @@ import (
 func (f *Forge) contentsRoutes(rt routes) {
 	rt.handle("GET /repos/{owner}/{repo}/contents/{path...}", scopeContents, f.apiContents)
 	rt.handle("GET /repos/{owner}/{repo}/contents", scopeContents, f.apiContents)
+	rt.limited("PUT /repos/{owner}/{repo}/contents/{path...}", scopeContents, maxBlobBody, f.apiPutContent)
+	rt.handle("DELETE /repos/{owner}/{repo}/contents/{path...}", scopeContents, f.apiDeleteContent)
+	rt.handle("GET /repos/{owner}/{repo}/readme", scopeContents, f.apiReadme)
+	rt.handle("GET /repos/{owner}/{repo}/readme/{dir...}", scopeContents, f.apiReadme)
+	rt.handle("GET /repos/{owner}/{repo}/languages", "", f.apiLanguages)
+	rt.handle("GET /repos/{owner}/{repo}/tags", scopeContents, f.apiTags)
 }
 
 type contentJSON struct {

@@ -396,7 +396,6 @@ func TestGH(t *testing.T) {
 		`{ a """block""" }`:                          "Parse error",
 		strings.Repeat("{a", 100):                    "too deeply",
 		`fragment f on User { ...f ...f } { viewer { ...f } }`:                                "nested too deeply",
-		`{ viewer @include(if: false) { login } }`:                                            "@include isn't supported",
 		`{ organization(login: "developer") { id } }`:                                         "Could not resolve",
 		`mutation { createRepository(input: {name: "x", ownerId: "zzz"}) { repository{id} }}`: "global id",
 	} {

@@ -47,6 +47,18 @@ type Config struct {
 	DefaultBranch string
 	// MaxPackBytes bounds one push. Default 2 GiB, as on GitHub.
 	MaxPackBytes int64
+	// MaxFileBytes bounds one file of a push. Default 100 MiB, as on GitHub.
+	MaxFileBytes int64
+	// MaxLFSBytes bounds the LFS objects of one repository together. Default 10 GiB.
+	MaxLFSBytes int64
+	// HookRetry is the pause before a webhook that was not taken is sent again; each
+	// further one is four times as long. Default 5 seconds.
+	HookRetry time.Duration
+	// PrivateHosts and PrivateAddresses ("127.0.0.1:8080", "10.1.0.0/16") are Lockstep's own:
+	// no webhook goes there.
+	PrivateHosts     []string
+	PrivateAddresses []string
+	privateSinks     []privateSink
 	// PushTimeout bounds the time that git may take for a received push.
 	// Default 30 minutes.
 	PushTimeout time.Duration
@@ -82,13 +94,29 @@ func (c *Config) Validate() error {
 	if c.MaxPackBytes == 0 {
 		c.MaxPackBytes = 2 << 30
 	}
+	if c.HookRetry == 0 {
+		c.HookRetry = 5 * time.Second
+	}
+	for _, text := range c.PrivateAddresses {
+		sink, err := parseSink(text)
+		if err != nil {
+			return fmt.Errorf("forge: PrivateAddresses: %q is not like 127.0.0.1:8080 or 10.1.0.0/16: %w", text, err)
+		}
+		c.privateSinks = append(c.privateSinks, sink)
+	}
+	if c.MaxFileBytes == 0 {
+		c.MaxFileBytes = 100 << 20
+	}
+	if c.MaxLFSBytes == 0 {
+		c.MaxLFSBytes = 10 << 30
+	}
 	if c.PushTimeout == 0 {
 		c.PushTimeout = 30 * time.Minute
 	}
 	if c.MaxProcesses == 0 {
 		c.MaxProcesses = 16
 	}
-	if c.MaxPackBytes < 0 || c.PushTimeout < 0 || c.MaxProcesses < 0 {
+	if c.MaxPackBytes < 0 || c.MaxFileBytes < 0 || c.MaxLFSBytes < 0 || c.PushTimeout < 0 || c.MaxProcesses < 0 {
 		return errors.New("forge: limits must be above zero")
 	}
 	return nil
@@ -108,10 +136,14 @@ type Deps struct {
 	Log     *slog.Logger
 	Journal Journal
 	Now     func() time.Time // default time.Now
-	// Fallback gets the authenticated requests below /repos/{o}/{r}/actions/.
+	// Fallback gets the authenticated requests below /repos/{o}/{r}/actions and environments.
 	// It finds who asks in the headers HeaderActor and HeaderWrite, which
 	// outside requests cannot set, and in IdentityFrom.
 	Fallback http.Handler
+	// Review may refuse what is pushed to a branch of a repository that has its
+	// review turned on: each refusal is shown in the pusher's terminal, best with
+	// file and line. It gets a minute for all branches of a push; an error refuses too.
+	Review func(ctx context.Context, p Proposed) (refusals []string, err error)
 }
 
 // Forge is the Git host. It is safe for concurrent use.
@@ -124,6 +156,9 @@ type Forge struct {
 	procs  chan struct{} // one place per running git process
 	api    http.Handler
 	events feed
+	pushed feed // wakes who waits for pushes
+	queued feed // wakes who sends webhooks
+	pulls  keyed
 
 	base   context.Context // ends when git processes must end
 	cancel context.CancelFunc
@@ -181,6 +216,9 @@ func (f *Forge) prepare(ctx context.Context) error {
 			return fmt.Errorf("forge: %w", err)
 		}
 	}
+	if err := f.writeHooks(); err != nil {
+		return err
+	}
 	// The empty repository answers for those that a first push will create.
 	empty, err := git.Init(ctx, f.empty(), f.cfg.DefaultBranch)
 	if err != nil {
@@ -205,7 +243,10 @@ func (f *Forge) Run(ctx context.Context) error {
 		return errors.Join(err, f.Close())
 	}
 	close(f.ready)
+	var background sync.WaitGroup
+	background.Go(func() { f.deliverHooks(ctx) })
 	f.maintain(ctx)
+	background.Wait()
 	f.drain(10 * time.Second)
 	return f.Close()
 }

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/git"
 )
 
-// The part of GitHub's GraphQL that gh needs to sign in and to create, view and
-// clone repositories: viewer, user, organization, repositoryOwner and their
-// repositories, repository and createRepository. Any other field is answered with an error that names it.
+// The part of GitHub's GraphQL that gh needs for repositories, issues, pull
+// requests and checks, and createCommitOnBranch. Any other field is answered
+// with an error that names it. A new field is a new key of an object; a new
+// mutation is a case of gqlMutations.
 
 // gqlObject is an object whose fields are at hand. The key "__typename" is its
 // type. A field may be a gqlField, which is worked out when it is asked for.
@@ -37,6 +40,7 @@ type gqlExecution struct {
 	variables map[string]any
 	errors    []gqlError
 	fields    int
+	scenes    map[int64]*scene // by repository.id
 }
 
 func (f *Forge) apiGraphQL(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -100,6 +104,9 @@ func (e *gqlExecution) selectInto(out map[string]any, selection []gqlSelection, 
 			e.fail("", path, fmt.Sprintf("the query asks for more than %d fields", maxGraphQLFields))
 			return
 		}
+		if e.skipped(s) {
+			continue
+		}
 		if s.spread != "" || s.inline != nil {
 			fragment, ok := e.doc.fragments[s.spread]
 			if s.inline != nil {
@@ -138,8 +145,8 @@ func (e *gqlExecution) selectInto(out map[string]any, selection []gqlSelection, 
 // gqlMatches reports whether a fragment on one type or interface is for an
 // object of a type.
 func gqlMatches(on, typeName string) bool {
-	return on == "" || on == typeName || on == "Node" ||
-		(on == "RepositoryOwner" || on == "Actor") && (typeName == "User" || typeName == "Organization")
+	types, known := gqlInterfaces[on]
+	return on == "" || on == typeName || known && (types == nil || slices.Contains(types, typeName))
 }
 
 // complete selects from a value what was asked of it.
@@ -172,6 +179,16 @@ func (e *gqlExecution) complete(value any, s gqlSelection, path []string, depth 
 		return v, nil
 	})
 	return out
+}
+
+// skipped reports whether @skip or @include leave a selection out.
+func (e *gqlExecution) skipped(s gqlSelection) bool {
+	for _, c := range s.conditions {
+		if on, _ := e.bind(c.value).(bool); on == c.skip {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *gqlExecution) fail(kind string, path []string, message string) {
@@ -212,10 +229,27 @@ func (e *gqlExecution) query(s gqlSelection, args map[string]any) (any, error) {
 			return nil, gqlNotFound("Could not resolve to an owner with the login of '" + login + "'.")
 		}
 		account := e.account(login)
+		if s.name == "user" && account["__typename"] == "Organization" {
+			owned, err := e.f.list(e.r.Context(), login)
+			if err != nil {
+				return nil, err
+			}
+			if len(owned) == 0 { // anybody may be asked for a review
+				account["__typename"] = "User"
+			}
+		}
 		if s.name == "user" && account["__typename"] != "User" || s.name == "organization" && account["__typename"] != "Organization" {
 			return nil, gqlNotFound("Could not resolve to a " + s.name + " with the login of '" + login + "'.")
 		}
 		return account, nil
+	case "__type":
+		return gqlType(text("name")), nil
+	case "node":
+		return e.node(text("id"))
+	case "search":
+		return e.search(args)
+	case "rateLimit":
+		return gqlObject{"__typename": "RateLimit", "limit": rateLimit, "remaining": rateLimit, "cost": 1, "used": 0, "resetAt": gqlTime(e.f.deps.Now().Add(time.Hour))}, nil
 	case "repository":
 		full := text("owner") + "/" + text("name")
 		repo, err := e.f.find(e.r.Context(), full)
@@ -230,11 +264,7 @@ func (e *gqlExecution) query(s gqlSelection, args map[string]any) (any, error) {
 	return nil, errNoField
 }
 
-func (e *gqlExecution) mutation(s gqlSelection, args map[string]any) (any, error) {
-	if s.name != "createRepository" {
-		return nil, errNoField
-	}
-	in, _ := args["input"].(map[string]any)
+func (e *gqlExecution) createRepository(in map[string]any) (gqlObject, error) {
 	text := func(name string) string { t, _ := in[name].(string); return t }
 	owner := IdentityFrom(e.r.Context()).User
 	if id := text("ownerId"); id != "" {
@@ -251,7 +281,7 @@ func (e *gqlExecution) mutation(s gqlSelection, args map[string]any) (any, error
 		return nil, err
 	}
 	object, err := e.repository(repo)
-	return gqlObject{"__typename": "CreateRepositoryPayload", "repository": object, "clientMutationId": in["clientMutationId"]}, err
+	return gqlObject{"repository": object}, err
 }
 
 func (e *gqlExecution) account(login string) gqlObject {
@@ -314,8 +344,9 @@ func (e *gqlExecution) repository(repo *repository) (gqlObject, error) {
 		"description": repo.description, "homepageUrl": nil, "isPrivate": repo.private, "visibility": strings.ToUpper(visibility(repo)),
 		"url": e.f.cfg.URL + "/" + repo.full(), "sshUrl": "", "isFork": false, "isArchived": false, "isInOrganization": e.account(repo.owner)["__typename"] == "Organization",
 		"isTemplate": false, "isMirror": false, "isEmpty": true, "isDisabled": false, "isLocked": false,
-		"hasIssuesEnabled": false, "hasWikiEnabled": false, "hasProjectsEnabled": false, "hasDiscussionsEnabled": false,
-		"mergeCommitAllowed": false, "rebaseMergeAllowed": false, "squashMergeAllowed": false, "deleteBranchOnMerge": false,
+		"hasIssuesEnabled": true, "hasWikiEnabled": false, "hasProjectsEnabled": false, "hasDiscussionsEnabled": false,
+		"mergeCommitAllowed": repo.settings.AllowMergeCommit, "rebaseMergeAllowed": repo.settings.AllowRebaseMerge, "squashMergeAllowed": repo.settings.AllowSquashMerge,
+		"deleteBranchOnMerge": repo.settings.DeleteBranchOnMerge, "autoMergeAllowed": repo.settings.AllowAutoMerge, "viewerDefaultMergeMethod": "MERGE",
 		"viewerPermission": permission, "viewerCanAdminister": permission == "ADMIN", "parent": nil, "templateRepository": nil,
 		"defaultBranchRef": nil, "createdAt": repo.created, "updatedAt": repo.created, "pushedAt": nil,
 		"stargazerCount": 0, "forkCount": 0, "primaryLanguage": nil, "licenseInfo": nil, "latestRelease": nil,
@@ -323,6 +354,7 @@ func (e *gqlExecution) repository(repo *repository) (gqlObject, error) {
 	if !repo.pushed.IsZero() {
 		o["pushedAt"], o["updatedAt"] = repo.pushed, repo.pushed
 	}
+	e.discussions(repo, o)
 	head, err := e.f.head(ctx, repo)
 	if err != nil {
 		return nil, err

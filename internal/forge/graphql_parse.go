@@ -10,8 +10,8 @@ import (
 )
 
 // A document of GraphQL (spec.graphql.org), as far as clients send it:
-// operations with variables, aliases, arguments, directives (skipped over) and
-// fragments. Subscriptions, block strings and type definitions are refused.
+// operations with variables, aliases, arguments, directives and fragments.
+// Subscriptions and type definitions are refused.
 
 type gqlDocument struct {
 	operations []gqlOperation
@@ -33,9 +33,16 @@ type gqlFragment struct {
 type gqlSelection struct {
 	name, alias string
 	args        map[string]any
+	conditions  []gqlCondition
 	spread      string       // name of a fragment
 	inline      *gqlFragment // "" as its type means any
 	selection   []gqlSelection
+}
+
+// gqlCondition is @skip(if: value) or @include(if: value).
+type gqlCondition struct {
+	skip  bool
+	value any
 }
 
 // gqlVariable stands for a variable among arguments.
@@ -46,7 +53,7 @@ const (
 	maxGraphQLDepth = 32
 )
 
-var gqlToken = regexp.MustCompile(`^(?:[\s,\x{feff}]+|#[^\n]*)|^(\.\.\.|[!$&()\[\]{}:=@|]|[_A-Za-z][_0-9A-Za-z]*|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|"(?:[^"\\\n]|\\.)*")`)
+var gqlToken = regexp.MustCompile(`^(?:[\s,\x{feff}]+|#[^\n]*)|^(\.\.\.|[!$&()\[\]{}:=@|]|[_A-Za-z][_0-9A-Za-z]*|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|"""(?:[^"\\]|\\.|"{1,2}[^"])*"""|"(?:[^"\\\n]|\\.)*")`)
 
 type gqlParser struct {
 	tokens []string
@@ -138,7 +145,7 @@ func (p *gqlParser) definition(doc *gqlDocument) (err error) {
 	default:
 		return fmt.Errorf("expected a query, a mutation or a fragment, found %q", t)
 	}
-	if err := p.directives(); err != nil {
+	if _, err := p.directives(); err != nil {
 		return err
 	}
 	if op.selection, err = p.selections(); err != nil {
@@ -161,7 +168,7 @@ func (p *gqlParser) fragment(doc *gqlDocument) error {
 	if f.on, err = p.ident(); err != nil {
 		return err
 	}
-	if err := p.directives(); err != nil {
+	if _, err := p.directives(); err != nil {
 		return err
 	}
 	if f.selection, err = p.selections(); err != nil {
@@ -196,7 +203,7 @@ func (p *gqlParser) variables() (map[string]any, error) {
 				return nil, err
 			}
 		}
-		if err := p.directives(); err != nil {
+		if _, err := p.directives(); err != nil {
 			return nil, err
 		}
 	}
@@ -222,22 +229,24 @@ func (p *gqlParser) typeName() error {
 	return nil
 }
 
-// directives goes past "@name(…)": all are taken as if they were not there, but
-// for skip and include, which would change the answer.
-func (p *gqlParser) directives() error {
+// directives reads "@name(…)". Those but for skip and include are taken as if
+// they were not there.
+func (p *gqlParser) directives() ([]gqlCondition, error) {
+	var conditions []gqlCondition
 	for p.take("@") {
 		name, err := p.ident()
 		if err != nil {
-			return err
+			return nil, err
+		}
+		args, err := p.arguments()
+		if err != nil {
+			return nil, err
 		}
 		if name == "skip" || name == "include" {
-			return fmt.Errorf("the directive @%s isn't supported by Lockstep's forge", name)
-		}
-		if _, err := p.arguments(); err != nil {
-			return err
+			conditions = append(conditions, gqlCondition{skip: name == "skip", value: args["if"]})
 		}
 	}
-	return nil
+	return conditions, nil
 }
 
 func (p *gqlParser) selections() ([]gqlSelection, error) {
@@ -268,7 +277,8 @@ func (p *gqlParser) selectionOne() (s gqlSelection, err error) {
 			if s.spread, err = p.ident(); err != nil {
 				return s, err
 			}
-			return s, p.directives()
+			s.conditions, err = p.directives()
+			return s, err
 		}
 		s.inline = &gqlFragment{}
 		if p.take("on") {
@@ -276,7 +286,7 @@ func (p *gqlParser) selectionOne() (s gqlSelection, err error) {
 				return s, err
 			}
 		}
-		if err := p.directives(); err != nil {
+		if s.conditions, err = p.directives(); err != nil {
 			return s, err
 		}
 		s.inline.selection, err = p.selections()
@@ -294,7 +304,7 @@ func (p *gqlParser) selectionOne() (s gqlSelection, err error) {
 	if s.args, err = p.arguments(); err != nil {
 		return s, err
 	}
-	if err := p.directives(); err != nil {
+	if s.conditions, err = p.directives(); err != nil {
 		return s, err
 	}
 	if p.peek() == "{" {
@@ -355,6 +365,8 @@ func (p *gqlParser) value() (any, error) {
 		return nil, nil
 	case t == "true" || t == "false":
 		return t == "true", nil
+	case strings.HasPrefix(t, `"""`):
+		return strings.TrimSpace(strings.ReplaceAll(t[3:len(t)-3], `\"""`, `"""`)), nil
 	case strings.HasPrefix(t, `"`):
 		var s string
 		if err := json.Unmarshal([]byte(t), &s); err != nil {

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"strconv"
@@ -174,4 +175,16 @@ func ensureLabel(out *outbox, repo int64, name string) error {
 	_, err := out.tx.ExecContext(out.ctx, `insert into label (repo, key, name, color, description) values (?,?,?,?,?) on conflict do nothing`,
 		repo, key, name, color, description)
 	return err
+}
+
+// addDefaultLabels gives a new repository the labels of GitHub.
+func (f *Forge) addDefaultLabels(ctx context.Context, repo *repository) error {
+	return f.publish(ctx, func(_ *sql.Tx, out *outbox) error {
+		for name := range defaultLabels {
+			if err := ensureLabel(out, repo.id, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -31,7 +31,8 @@ type refCommand struct {
 type refCommands struct {
 	Commands     []refCommand
 	Capabilities []string
-	Raw          []byte // as it came, the flush packet included
+	Options      []string // git push -o
+	Raw          []byte   // as it came, the last flush packet included
 }
 
 func (c refCommands) can(capability string) bool {
@@ -76,6 +77,11 @@ func readRefCommands(r *bufio.Reader) (refCommands, error) {
 			return refCommands{}, err
 		}
 		if flush {
+			if list.can("push-options") && len(list.Commands) > 0 {
+				if list.Options, err = readPushOptions(r, &raw); err != nil {
+					return refCommands{}, err
+				}
+			}
 			list.Raw = raw.Bytes()
 			return list, nil
 		}
@@ -102,6 +108,24 @@ func readRefCommands(r *bufio.Reader) (refCommands, error) {
 		}
 		named[c.Ref] = true
 		list.Commands = append(list.Commands, c)
+	}
+}
+
+// maxPushOptions bounds how often a push may say -o.
+const maxPushOptions = 100
+
+// readPushOptions reads the options up to and with their flush packet.
+func readPushOptions(r *bufio.Reader, raw *bytes.Buffer) ([]string, error) {
+	var options []string
+	for {
+		line, flush, err := readPkt(r, raw)
+		if err != nil || flush {
+			return options, err
+		}
+		if len(options) == maxPushOptions || raw.Len() > maxCommandBytes {
+			return nil, fmt.Errorf("too many push options: at most %d", maxPushOptions)
+		}
+		options = append(options, strings.TrimSuffix(string(line), "\n"))
 	}
 }
 

@@ -22,6 +22,7 @@ var serverConfig = []string{
 	"receive.fsck.badTimezone=warn",
 	"receive.fsck.missingSpaceBeforeDate=warn",
 	"receive.denyDeleteCurrent=true",
+	"receive.advertisePushOptions=true",
 	"receive.hideRefs=refs", "receive.hideRefs=!refs/heads", "receive.hideRefs=!refs/tags",
 	"receive.autogc=false", "gc.auto=0", "maintenance.auto=false",
 	// What was acknowledged survives a power cut.

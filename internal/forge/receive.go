@@ -108,7 +108,7 @@ func (f *Forge) push(ctx context.Context, w io.Writer, full string, id Identity,
 	if hidden := hiddenRefs(list.Commands); hidden != "" {
 		_, _ = w.Write(list.progress("error: only branches and tags can be pushed (refs/heads/, refs/tags/), not " + hidden))
 	}
-	f.runReceivePack(ctx, w, repo, list, pack)
+	f.runReceivePack(ctx, w, repo, id, list, pack)
 	p.took = time.Since(start)
 	// What moved has moved: tell it even when the time is up.
 	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -122,8 +122,24 @@ func (f *Forge) push(ctx context.Context, w io.Writer, full string, id Identity,
 
 // runReceivePack lets git unpack and move the refs, and sends its report to the
 // client. What came of it is read from the refs afterwards.
-func (f *Forge) runReceivePack(ctx context.Context, w io.Writer, repo *repository, list refCommands, pack *spooled) {
-	cmd := gitCommand(ctx, repo.git.Dir(), "receive-pack", "--stateless-rpc", ".")
+func (f *Forge) runReceivePack(ctx context.Context, w io.Writer, repo *repository, id Identity, list refCommands, pack *spooled) {
+	line, err := newHookLine()
+	if err != nil {
+		f.log.Error("push failed", "repo", repo.full(), "error", err)
+		_, _ = w.Write(list.refusal("lockstep can't take the push now; its log says why"))
+		return
+	}
+	cmd := gitCommand(ctx, repo.git.Dir(), "-c", "core.hooksPath="+f.hooks(), "receive-pack", "--stateless-rpc", ".")
+	line.attach(cmd)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		line.serve(func(quarantine string) verdict { return f.decide(ctx, repo, id, list, quarantine) })
+	}()
+	defer func() {
+		line.close()
+		<-served
+	}()
 	cmd.Stdin = io.MultiReader(bytes.NewReader(list.Raw), pack)
 	var stderr head
 	cmd.Stderr = &stderr
@@ -138,6 +154,19 @@ func (f *Forge) runReceivePack(ctx context.Context, w io.Writer, repo *repositor
 			f.log.Warn("locks of the ended git remain until the next start", "repo", repo.full(), "error", err)
 		}
 	}
+}
+
+// decide is the verdict on a push that git has unpacked. What can't be judged is refused.
+func (f *Forge) decide(ctx context.Context, repo *repository, id Identity, list refCommands, quarantine string) verdict {
+	v, err := f.judge(ctx, proposal{repo: repo, by: id, commands: list.Commands, options: list.Options, quarantine: quarantine})
+	if err != nil {
+		f.log.Error("push can't be judged", "repo", repo.full(), "actor", id.Actor, "error", err)
+		v.refusals = append(v.refusals, "lockstep can't check this push: "+err.Error())
+	}
+	if v.refused() {
+		f.log.Info("push refused", "repo", repo.full(), "actor", id.Actor, "reason", v.refusals[0])
+	}
+	return v
 }
 
 // toClient writes on to a client and takes what it no longer can.

@@ -114,7 +114,7 @@ func (f *Forge) reconcile(ctx context.Context, repo *repository) error {
 	if err != nil {
 		return err
 	}
-	now, err := repo.git.Refs(ctx)
+	now, err := repo.git.Refs(ctx, pushedRefs...)
 	if err != nil {
 		return err
 	}

@@ -198,7 +198,11 @@ func (f *Forge) createRepository(ctx context.Context, spec RepositorySpec) (*rep
 		return nil, fmt.Errorf("create %s: %w", spec.Name, err)
 	}
 	f.log.Info("repository created", "repo", spec.Name, "private", spec.Private)
-	return f.find(ctx, key)
+	repo, err := f.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return repo, f.addDefaultLabels(ctx, repo)
 }
 
 // initDir makes the bare repository beside its place and moves it there. What
@@ -253,10 +257,13 @@ func (f *Forge) finishDeletion(ctx context.Context, key string) error {
 		delete(f.open, key)
 	}
 	f.mu.Unlock()
-	if err := os.RemoveAll(f.dir(key)); err != nil {
+	if err := f.removeFiles(ctx, key); err != nil {
 		return err
 	}
 	return f.transact(ctx, func(tx *sql.Tx) error {
+		if err := forgetPulls(ctx, tx, key); err != nil {
+			return err
+		}
 		statements := []string{
 			`delete from push_ref where push in (select id from push where repo = ?)`,
 			`delete from token where kind = '` + kindDeploy + `' and repo = ?`,
@@ -275,6 +282,23 @@ func (f *Forge) finishDeletion(ctx context.Context, key string) error {
 		}
 		return nil
 	})
+}
+
+// removeFiles removes what a repository has on disk.
+func (f *Forge) removeFiles(ctx context.Context, key string) error {
+	dirs := []string{f.dir(key)}
+	rows, err := f.db.QueryContext(ctx, `select id from repository where key = ?`, key)
+	if err != nil {
+		return fmt.Errorf("forge state: %w", err)
+	}
+	ids, err := scanStrings(rows)
+	for _, id := range ids {
+		dirs = append(dirs, filepath.Join(f.cfg.Dir, "assets", id), filepath.Join(f.cfg.Dir, "lfs", id))
+	}
+	for _, dir := range dirs {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // tablesOfRepository are the tables whose column repo holds the key of a

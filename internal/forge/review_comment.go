@@ -240,3 +240,40 @@ func (sc *scene) reviewComment(i *issue, c *comment) reviewCommentJSON {
 func (sc *scene) tellReviewComment(out *outbox, i *issue, id Identity, action string, c *comment) error {
 	return sc.tellAs(out, "pull_request_review_comment", action, i, id, map[string]any{"pull_request": sc.pullShort(i), "comment": sc.reviewComment(i, c)})
 }
+
+// resolveThread marks a thread as resolved, or as open again (by is "").
+func (f *Forge) resolveThread(ctx context.Context, repo *repository, i *issue, c *comment, id Identity, resolved bool) error {
+	c.ResolvedBy = ""
+	action := "unresolved"
+	if resolved {
+		c.ResolvedBy, action = id.Actor, "resolved"
+	}
+	sc, err := f.eventScene(ctx, repo, i)
+	if err != nil {
+		return err
+	}
+	return f.publish(ctx, func(tx *sql.Tx, out *outbox) error {
+		if err := c.update(ctx, tx); err != nil {
+			return err
+		}
+		thread := map[string]any{"node_id": nodeID("T", repo.full()+"#"+strconv.FormatInt(c.ID, 10)), "comments": []reviewCommentJSON{sc.reviewComment(i, c)}}
+		return sc.tellAs(out, "pull_request_review_thread", action, i, id, map[string]any{"pull_request": sc.pullShort(i), "thread": thread})
+	})
+}
+
+func threadMutation(resolved bool) gqlMutation {
+	return func(e *gqlExecution, in map[string]any) (gqlObject, error) {
+		repo, i, c, err := e.commentOfNode(gqlString(in, "threadId"), "T", "review")
+		if err != nil {
+			return nil, err
+		}
+		if err := e.may(repo, scopePulls, true); err != nil {
+			return nil, err
+		}
+		if err := e.f.resolveThread(e.ctx(), repo, i, c, IdentityFrom(e.ctx()), resolved); err != nil {
+			return nil, err
+		}
+		o := gqlObject{"__typename": "PullRequestReviewThread", "id": gqlString(in, "threadId"), "isResolved": resolved}
+		return gqlObject{"thread": o}, nil
+	}
+}

@@ -24,6 +24,9 @@ const (
 // ActorUnknown is the actor of a ref that moved otherwise than by a push.
 const ActorUnknown = "unknown"
 
+// pushedRefs are the refs that pushes move. Others are the forge's own.
+var pushedRefs = []string{"refs/heads/", "refs/tags/"}
+
 // push is an accepted push whose events are not yet all written.
 type push struct {
 	id           string
@@ -64,7 +67,7 @@ func (f *Forge) settle(ctx context.Context, repo *repository, p *push) error {
 	if err != nil {
 		return err
 	}
-	now, err := repo.git.Refs(ctx)
+	now, err := repo.git.Refs(ctx, pushedRefs...)
 	if err != nil {
 		return err
 	}
@@ -83,12 +86,31 @@ func (f *Forge) settle(ctx context.Context, repo *repository, p *push) error {
 			return err
 		}
 	}
-	return f.forget(ctx, repo, p, moved)
+	defer f.pushed.wake()
+	news, err := f.newsOf(ctx, repo, p, moved)
+	if err != nil {
+		return err
+	}
+	defer news.close()
+	made, err := f.refEvents(ctx, repo, p, moved)
+	if err != nil {
+		return err
+	}
+	return f.forget(ctx, repo, p, moved, news, made)
 }
 
-// forget records the refs as told and removes the push.
-func (f *Forge) forget(ctx context.Context, repo *repository, p *push, moved []refCommand) error {
-	return f.transact(ctx, func(tx *sql.Tx) error {
+// forget records the refs as told together with what that means for pull
+// requests, and removes the push.
+func (f *Forge) forget(ctx context.Context, repo *repository, p *push, moved []refCommand, news *pullNews, made []Event) error {
+	return f.publish(ctx, func(tx *sql.Tx, out *outbox) error {
+		for _, e := range made {
+			if err := out.add(e); err != nil {
+				return err
+			}
+		}
+		if err := news.record(tx, out); err != nil {
+			return err
+		}
 		for _, c := range moved {
 			statement, args := `insert or replace into ref (repo, name, id) values (?,?,?)`, []any{repo.key, c.Ref, c.New}
 			if c.New == git.ZeroID {
@@ -225,4 +247,38 @@ func (f *Forge) toldRefs(ctx context.Context, repo *repository) (map[string]stri
 		return nil, fmt.Errorf("forge state: %w", err)
 	}
 	return refs, nil
+}
+
+// refEvents are the events "create" and "delete" of the branches and tags that
+// came and went.
+func (f *Forge) refEvents(ctx context.Context, repo *repository, p *push, moved []refCommand) ([]Event, error) {
+	var events []Event
+	for _, c := range moved {
+		if c.Old != git.ZeroID && c.New != git.ZeroID || p.actor == ActorUnknown {
+			continue
+		}
+		kind, name := "branch", strings.TrimPrefix(c.Ref, "refs/heads/")
+		if tag, ok := strings.CutPrefix(c.Ref, "refs/tags/"); ok {
+			kind, name = "tag", tag
+		}
+		e := Event{Repo: repo.full(), Name: "create", Ref: c.Ref, Commit: c.New, Actor: p.actor, Cause: p.cause, Time: p.time}
+		fields := map[string]any{"ref": name, "ref_type": kind, "pusher_type": "user"}
+		if c.New == git.ZeroID {
+			e.Name, e.Commit = "delete", c.Old
+		} else {
+			head, err := f.head(ctx, repo)
+			if err != nil {
+				return nil, err
+			}
+			fields["master_branch"], fields["description"] = head, repo.description
+		}
+		var err error
+		if e.Payload, err = f.payload(ctx, repo, p.actor, "", fields); err != nil {
+			return nil, err
+		}
+		if events = append(events, e); len(events) == 10 {
+			break // as GitHub: a push of many refs has no such events for the rest
+		}
+	}
+	return events, nil
 }

@@ -43,6 +43,10 @@ func (f *Forge) route(w http.ResponseWriter, r *http.Request) {
 		f.api.ServeHTTP(w, withAPIBase(r, ""))
 	case r.URL.Path == "/api/v3" || strings.HasPrefix(r.URL.Path, "/api/v3/"):
 		http.StripPrefix("/api/v3", f.api).ServeHTTP(w, withAPIBase(r, "/api/v3"))
+	case strings.HasPrefix(strings.ToLower(host), "uploads."): // where GitHub takes the files of releases
+		f.api.ServeHTTP(w, withAPIBase(r, ""))
+	case strings.HasPrefix(r.URL.Path, "/api/uploads/"):
+		http.StripPrefix("/api/uploads", f.api).ServeHTTP(w, withAPIBase(r, "/api/v3"))
 	case r.URL.Path == "/api/graphql":
 		http.StripPrefix("/api", f.api).ServeHTTP(w, withAPIBase(r, "/api/v3"))
 	default:
@@ -77,6 +81,9 @@ func parseGitRoute(r *http.Request) (gitRoute, bool) {
 		route.service = strings.TrimPrefix(route.action, "git-")
 		return route, r.Method == http.MethodPost
 	case "":
+		return route, r.Method == http.MethodGet
+	}
+	if _, _, ok := parseArchive(route.action); ok || isDownload(route.action) {
 		return route, r.Method == http.MethodGet
 	}
 	return gitRoute{}, false
@@ -133,6 +140,14 @@ func (f *Forge) serveGit(w http.ResponseWriter, r *http.Request) {
 	case "git-receive-pack":
 		f.receivePack(w, r, route.full, id)
 	default:
+		if isDownload(route.action) {
+			f.serveDownload(w, r, repo, route.action)
+			return
+		}
+		if route.action != "" {
+			f.serveArchive(w, r, repo, route.action)
+			return
+		}
 		_, _ = fmt.Fprintf(w, "%s\n\n  git clone %s/%s.git\n", repo.full(), f.cfg.URL, repo.full())
 	}
 }

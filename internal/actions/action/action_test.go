@@ -22,6 +22,8 @@ func TestParse(t *testing.T) {
 		"actions/checkout@v4":              {Kind: Repository, Repo: "actions/checkout", Rev: "v4"},
 		"a/b/sub/dir@feature/x":            {Kind: Repository, Repo: "a/b", Path: "sub/dir", Rev: "feature/x"},
 		"./.github/actions/x":              {Kind: Local, Path: ".github/actions/x"},
+		"$/lib/x":                          {Kind: Self, Path: "lib/x"},
+		"$/":                               {Kind: Self},
 		"./":                               {Kind: Local, Path: "."},
 		"docker://ghcr.io/a/b:1@sha256:00": {Kind: Image, Image: "ghcr.io/a/b:1@sha256:00"},
 	} {
@@ -40,6 +42,7 @@ func TestParse(t *testing.T) {
 		"a/b@v1..v2":                             "cannot be the name",
 		"a/b@v1 x":                               "cannot be the name",
 		"./../x":                                 "leads out of the workspace",
+		"$/../x":                                 "is no path in the repository",
 		"docker://":                              "names no image",
 		"docker://-v":                            "names no image",
 		"a/" + strings.Repeat("b", 2000) + "@v1": "at most 1000",
@@ -173,6 +176,9 @@ func FuzzParse(f *testing.F) {
 		r, err := Parse(uses)
 		if err != nil {
 			return
+		}
+		if r.Kind == Self {
+			r = r.Of("a/b", "v1")
 		}
 		if r.Kind != Image && r.Path != "" && !fs.ValidPath(r.Path) || strings.HasPrefix(r.Rev, "-") || strings.Contains(r.Rev, "..") {
 			t.Errorf("%q: %+v", uses, r)

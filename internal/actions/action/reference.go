@@ -11,11 +11,12 @@ import (
 // Kind says where a `uses` points to.
 type Kind int
 
-// The three kinds of `uses`.
+// The kinds of `uses`.
 const (
 	Local      Kind = iota // ./path in the workspace
 	Repository             // owner/repo[/path]@ref
 	Image                  // docker://image
+	Self                   // $/path: the repository and commit of the file that says it
 )
 
 // Reference is the text of a `uses`.
@@ -27,6 +28,13 @@ type Reference struct {
 	Path string // of the action's folder in the repository; "" for its root
 	// Image is the reference without docker://.
 	Image string
+}
+
+// Of is a Reference of kind Self, which a file of a repository at a revision
+// says, as one of kind Repository.
+func (r Reference) Of(repo, rev string) Reference {
+	r.Kind, r.Repo, r.Rev = Repository, repo, rev
+	return r
 }
 
 // Name is the repository and path without the revision: "owner/repo/path".
@@ -63,6 +71,12 @@ func Parse(uses string) (Reference, error) {
 			return r, fmt.Errorf("%q is no path in the workspace", uses)
 		}
 		return r, nil
+	case strings.HasPrefix(uses, "$/"):
+		r.Kind, r.Path = Self, strings.Trim(strings.TrimPrefix(uses, "$/"), "/")
+		if r.Path != "" && !fs.ValidPath(r.Path) || strings.ContainsAny(r.Path, ":\x00\n\\") {
+			return r, fmt.Errorf("%q is no path in the repository", uses)
+		}
+		return r, nil
 	}
 	return r, r.repository(uses)
 }
@@ -75,7 +89,7 @@ func (r *Reference) repository(uses string) error {
 	}
 	parts := strings.SplitN(name, "/", 3)
 	if len(parts) < 2 || !ownerName.MatchString(parts[0]) || !repoName.MatchString(parts[1]) || parts[1] == "." || parts[1] == ".." {
-		return fmt.Errorf("%q is no action; write owner/repository@version, ./path or docker://image", uses)
+		return fmt.Errorf("%q is no action; write owner/repository@version, ./path, $/path or docker://image", uses)
 	}
 	if !GoodRev(rev) {
 		return fmt.Errorf("%q: %q cannot be the name of a branch, tag or commit", uses, rev)

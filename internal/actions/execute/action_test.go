@@ -95,6 +95,20 @@ runs:
 	}
 }
 
+func TestSelfReferences(t *testing.T) {
+	w := newWorld(t)
+	own := w.publish("o/r", map[string]string{"lib/one/action.yml": "runs:\n  using: composite\n  steps:\n    - run: echo own one\n      shell: sh\n    - uses: $/lib/two\n",
+		"lib/two/action.yml": "runs:\n  using: composite\n  steps:\n    - run: echo own two\n      shell: sh\n"})
+	w.publish("acme/many", map[string]string{"top/action.yml": "runs:\n  using: composite\n  steps:\n    - uses: $/lib/two\n", "lib/two/action.yml": "runs:\n  using: composite\n  steps:\n    - run: echo their two\n      shell: sh\n"})
+	p := w.plan(nil, head+"      - uses: $/lib/one\n      - uses: acme/many/top@v1\n")
+	p.Commit = own
+	o := w.run(p)
+	if o.Conclusion != schedule.Success {
+		t.Errorf("%+v", o.Failure)
+	}
+	o.wants("own one\n", "own two\n", "their two\n", "Action $/lib/one is commit "+own)
+}
+
 const jsAction = `name: js
 inputs:
   my input: {default: "${{ github.repository }}"}

@@ -167,6 +167,7 @@ func (j *job) processEnv(f *frame, stepEnv *expr.Object, extra ...map[string]str
 		env["PATH"] = strings.Join(append(slices.Clone(j.paths), env["PATH"]), ":")
 	}
 	maps.Copy(env, j.defaults(f))
+	maps.Copy(env, j.socketEnv())
 	for _, m := range extra {
 		maps.Copy(env, m)
 	}

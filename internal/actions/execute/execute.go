@@ -28,6 +28,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
 	"github.com/lockstep-gitops/lockstep/internal/actions/mask"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
@@ -35,6 +36,7 @@ import (
 // Config says how jobs live on this machine.
 type Config struct {
 	Self      string // the lockstep binary
+	Init      string // the program that starts sandboxes; "" means Self
 	JobsDir   string // one folder per running job
 	CacheDir  string // one folder per repository, kept
 	StateDir  string // hidden from jobs
@@ -50,6 +52,18 @@ type Config struct {
 	// repository starts from; "" starts empty. Jobs get a copy, never itself.
 	GoBuildCache string
 	Version      string
+	// Network is which network jobs have; "" is the machine's own unless there
+	// are Relays, then one of their own in which only Relays lead out.
+	Network sandbox.Network
+	Relays  []sandbox.Relay
+	Limits  sandbox.Limits
+	// Group is the first part of the jobs' cgroups; "" sets no limits.
+	Group string
+	// Hosts are further names of 127.0.0.1 in jobs.
+	Hosts []string
+	// Shims are the names of the programs that the lockstep binary stands in
+	// for, behind the machine's in PATH; nil means kustomize.
+	Shims []string
 	// KillGrace is the pause between the signals that end a step.
 	KillGrace time.Duration
 }
@@ -65,6 +79,8 @@ type Runner struct {
 	// Containers runs Docker actions, job containers and services; nil: it
 	// cannot be done here.
 	Containers Containers
+	// Sockets are served to each job.
+	Sockets []Socket
 
 	node nodeProgram
 }
@@ -81,6 +97,7 @@ type Plan struct {
 	Actor             string
 	TriggeringActor   string // of a re-run; "" means Actor
 	RefProtected      bool
+	Untrusted         bool // code of strangers: a fork's pull request
 	// ServiceEnv are the runner services' variables: all of them for actions,
 	// those of the ID token for run steps too. Values of names that end in
 	// _TOKEN are secret.
@@ -217,14 +234,14 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 }
 
 // layout is where the parts of a job are on this machine.
-type layout struct{ base, root, work, temp, home, tmp, actions, scratch, cache, gopath string }
+type layout struct{ base, root, work, temp, home, tmp, actions, scratch, sockets, cache, gopath string }
 
 func (r *Runner) layout(p *Plan) layout {
 	base := filepath.Join(r.Config.JobsDir, fmt.Sprint(p.ID))
 	cache := filepath.Join(r.Config.CacheDir, strings.ReplaceAll(strings.ToLower(p.Repo), "/", "__"))
 	return layout{
 		base: base, root: base + "/root", work: base + "/work", temp: base + "/temp", home: base + "/home",
-		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", cache: cache + "/cache", gopath: cache + "/go",
+		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", sockets: base + "/sockets", cache: cache + "/cache", gopath: cache + "/go",
 	}
 }
 
@@ -232,7 +249,7 @@ func (l layout) create() error {
 	if err := os.RemoveAll(l.base); err != nil {
 		return err
 	}
-	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.actions, l.scratch, l.cache, l.gopath} {
+	for _, dir := range []string{l.root, l.work, l.temp, l.home, l.tmp, l.actions, l.scratch, l.sockets, l.cache, l.gopath} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

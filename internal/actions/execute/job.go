@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
@@ -38,6 +40,9 @@ const lateSteps = 5 * time.Minute
 
 // stopContainers bounds how long the job's containers may take to end.
 const stopContainers = 30 * time.Second
+
+// maxOutputs bounds the outputs of one job together, in bytes, as on GitHub.
+const maxOutputs = 1 << 20
 
 // tailLines is how many last lines a failure carries.
 const tailLines = 10
@@ -75,6 +80,8 @@ type job struct {
 	container Container       // of job.container; nil without one
 	jobInfo   *expr.Object    // `job.container` and `job.services`
 	services  []Container
+	closers   []func()                        // of sockets
+	started   atomic.Pointer[sandbox.Session] // box, for other goroutines
 }
 
 // workspace is the checkout as the job sees it.
@@ -102,7 +109,7 @@ func (j *job) setUp(ctx context.Context) *Failure {
 		j.finish(Step{Number: 1, Name: "Set up job", Conclusion: schedule.Failure, Outcome: schedule.Failure})
 		return f
 	}
-	j.log("##[group]Runner\nLockstep " + j.Config.Version + " on this machine\nOverlay of the machine's programs; own files, processes and environment; the machine's network\n##[endgroup]")
+	j.log("##[group]Runner\nLockstep " + j.Config.Version + " on this machine\nOverlay of the machine's programs; own files, processes and environment; " + j.networkNote() + "\n##[endgroup]")
 	for _, w := range j.box.Warnings() {
 		j.log("##[warning]" + w)
 	}
@@ -137,12 +144,16 @@ func (j *job) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, 0, 0); err != nil {
+	if j.top.uses, err = j.resolveUses(ctx, j.plan.Job.Steps, j.top.file, j.origin(), 0, 0); err != nil {
 		return err
 	}
-	if j.box, err = sandbox.Start(ctx, j.Config.Self, j.spec()); err != nil {
+	if err := j.serveSockets(); err != nil {
 		return err
 	}
+	if j.box, err = sandbox.Start(ctx, cmp.Or(j.Config.Init, j.Config.Self), j.spec()); err != nil {
+		return err
+	}
+	j.started.Store(j.box)
 	j.stopHard = context.AfterFunc(j.plan.Hard, j.box.Close)
 	return nil
 }
@@ -159,18 +170,48 @@ func (j *job) spec() sandbox.Spec {
 		{Source: l.gopath, Target: homeDir + "/go"},
 		{Source: c.Self, Target: ownDir + "/lockstep", ReadOnly: true},
 	}
+	if len(j.Sockets) > 0 {
+		binds = append(binds, sandbox.Bind{Source: l.sockets, Target: socketsDir})
+	}
 	if c.ToolDir != "" {
 		binds = append(binds, sandbox.Bind{Source: c.ToolDir, Target: toolDir})
 	}
 	if c.CAFile != "" {
 		binds = append(binds, sandbox.Bind{Source: c.CAFile, Target: caBundle, ReadOnly: true})
 	}
-	return sandbox.Spec{
+	spec := sandbox.Spec{
 		Root: l.root, Hostname: "lockstep-runner", Binds: binds, Masks: append([]string{c.StateDir}, c.Masks...),
-		Hosts: []string{"127.0.0.1 github.localhost api.github.localhost"},
-		Links: []sandbox.Link{{Path: shimDir + "/kustomize", To: "../lockstep"}},
+		Hosts:   []string{"127.0.0.1 " + strings.Join(slices.Concat(localNames, c.Hosts), " ")},
+		Network: c.Network, Relays: c.Relays, Limits: c.Limits, Untrusted: j.plan.Untrusted,
 	}
+	if spec.Network == "" && len(c.Relays) == 0 && !j.plan.Untrusted {
+		spec.Network = sandbox.HostNetwork
+	}
+	if spec.Network == sandbox.HostNetwork {
+		spec.Relays = nil
+	}
+	if c.Group != "" {
+		spec.Group = fmt.Sprintf("%s/%d", c.Group, j.plan.ID)
+	}
+	shims := c.Shims
+	if shims == nil {
+		shims = []string{"kustomize"}
+	}
+	for _, name := range shims {
+		spec.Links = append(spec.Links, sandbox.Link{Path: shimDir + "/" + name, To: "../lockstep"})
+	}
+	return spec
 }
+
+func (j *job) networkNote() string {
+	if j.spec().Network == sandbox.HostNetwork {
+		return "the machine's network"
+	}
+	return "a network of its own"
+}
+
+// localNames are the forge's hosts, and those of the runner's services.
+var localNames = []string{"github.localhost", "api.github.localhost", "results.github.localhost", "uploads.github.localhost"}
 
 func (j *job) writeEvent() error {
 	payload := j.plan.Payload
@@ -240,6 +281,7 @@ func (j *job) result() Result {
 		}
 	}
 	env := j.exprEnv(j.top, nil)
+	size := 0
 	for _, o := range j.plan.Job.Outputs {
 		v, err := env.Interpolate(o.Value.Value)
 		if err != nil {
@@ -248,6 +290,11 @@ func (j *job) result() Result {
 		}
 		if j.masker.Text(v) != v {
 			j.annotate(command.Annotation{Level: "warning", Message: fmt.Sprintf("output %s of the job is not passed on: it may contain a secret", o.Name), File: j.plan.Workflow.File, Line: o.Value.Line})
+			continue
+		}
+		if size += len(v); size > maxOutputs {
+			j.annotate(command.Annotation{Level: "error", Message: fmt.Sprintf("output %s of the job is not passed on: the outputs of a job may have %d bytes", o.Name, maxOutputs), File: j.plan.Workflow.File, Line: o.Value.Line})
+			size -= len(v)
 			continue
 		}
 		res.Outputs[o.Name] = v
@@ -275,6 +322,9 @@ func (j *job) close() {
 	j.stopContainers()
 	if j.box != nil {
 		j.box.Close()
+	}
+	for _, f := range slices.Backward(j.closers) {
+		f()
 	}
 	for _, r := range []*os.Root{j.files, j.home, j.temp, j.actions} {
 		if r != nil {

@@ -81,7 +81,7 @@ func (j *job) ended(st *running, exit sandbox.Exit, err, filesErr error) error {
 	switch {
 	case err != nil:
 		return err
-	case !exit.OK() && exit.Signal != "":
+	case !exit.OK() && (exit.Signal != "" || exit.Why != ""):
 		return fmt.Errorf("Process completed with exit code %d (%s).", exit.Code, exit) //nolint:staticcheck // GitHub's words
 	case !exit.OK():
 		return fmt.Errorf("Process completed with exit code %d.", exit.Code) //nolint:staticcheck // GitHub's words

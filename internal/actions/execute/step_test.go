@@ -3,6 +3,7 @@ package execute
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -163,6 +164,46 @@ func TestContexts(t *testing.T) {
 	o := w.run(p)
 	o.wants("head=feature base=main ref=5/merge/branch prot=true id=42 owner=7 actor=9 by=bob\n", "debug=1 1 job=a action=__run extra=abc inputs=red vis=private\n",
 		"##[debug]shown\n", "action=__run_2 __run_2 steps={}\n")
+}
+
+func TestSocketsAreServedToEachJob(t *testing.T) {
+	w := newWorld(t)
+	w.runner.Config.JobsDir = w.dir + "/" + strings.Repeat("long", 30)
+	closed := 0
+	w.runner.Sockets = []Socket{{Name: "hello.sock", Env: "HELLO_SOCKET", New: func(job SocketJob) (http.Handler, func(), error) {
+		return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(rw, "hello %s, sandbox %t", job.Plan.Repo, job.Box() != nil)
+		}), func() { closed++ }, nil
+	}}}
+	p := w.plan(nil, head+"      - run: curl --silent --unix-socket \"$HELLO_SOCKET\" http://x/\n")
+	p.Untrusted = false
+	o := w.run(p)
+	o.wants("hello o/r, sandbox true\n")
+	if closed != 1 {
+		t.Errorf("closed %d times", closed)
+	}
+}
+
+func TestOutputsOfAJobAreBounded(t *testing.T) {
+	w := newWorld(t)
+	o := w.run(w.plan(nil, `on: push
+jobs:
+  a:
+    runs-on: x
+    outputs:
+      small: ${{ steps.s.outputs.small }}
+      large: ${{ steps.s.outputs.large }}
+      secret: ${{ steps.s.outputs.secret }}
+    steps:
+      - id: s
+        run: |
+          echo "small=1" >> "$GITHUB_OUTPUT"
+          echo "secret=x${{ secrets.PASSWORD }}" >> "$GITHUB_OUTPUT"
+          echo "large=$(head -c 1100000 /dev/zero | tr '\0' x)" >> "$GITHUB_OUTPUT"
+`))
+	if len(o.Outputs) != 1 || o.Outputs["small"] != "1" || len(o.annotations) != 2 {
+		t.Errorf("%d outputs, annotations %+v", len(o.Outputs), o.annotations)
+	}
 }
 
 func TestCommandLine(t *testing.T) {

@@ -2,9 +2,7 @@ package execute
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"slices"
@@ -14,7 +12,6 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/expr"
-	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
 
@@ -42,78 +39,10 @@ type use struct {
 	image    string // of a Docker action, once it is there
 }
 
-// Preflight says why a job cannot run here: parts that are not supported, and
-// actions that do not exist or cannot be had. Nothing was started then.
-func (r *Runner) Preflight(ctx context.Context, w *syntax.Workflow, j *syntax.Job) *Failure {
-	if f := Preflight(w, j); f != nil {
-		return f
-	}
-	for _, s := range j.Steps {
-		if err := r.preflight(ctx, s); err != nil {
-			return failureAt(w.File, s.Uses.Line, err)
-		}
-	}
-	return nil
-}
-
-// Preflight says why a job cannot run anywhere, without looking for actions.
-func Preflight(w *syntax.Workflow, j *syntax.Job) *Failure {
-	if len(j.Unsupported) > 0 {
-		d := j.Unsupported[0]
-		return &Failure{Message: d.Message, Hint: d.Hint, File: d.File, Line: d.Line}
-	}
-	for _, s := range j.Steps {
-		if !s.Uses.IsSet() {
-			continue
-		}
-		if _, ok := builtin.Find(s.Uses.Value); ok {
-			if err := builtin.Check(s.Uses.Value); err != nil {
-				return failureAt(w.File, s.Uses.Line, err)
-			}
-			continue
-		}
-		if _, err := action.Parse(s.Uses.Value); err != nil {
-			return failureAt(w.File, s.Uses.Line, err)
-		}
-	}
-	return nil
-}
-
-func failureAt(file string, line int, err error) *Failure {
-	f := &Failure{Message: err.Error(), Hint: hintOf(err), File: file, Line: line}
-	var b *builtin.Error
-	if errors.As(err, &b) {
-		f.Message = b.Msg
-	}
-	return f
-}
-
-func (r *Runner) preflight(ctx context.Context, s *syntax.Step) error {
-	if !s.Uses.IsSet() {
-		return nil
-	}
-	if _, ok := builtin.Find(s.Uses.Value); ok {
-		return nil
-	}
-	ref, err := action.Parse(s.Uses.Value)
-	switch {
-	case err != nil:
-		return err
-	case ref.Kind == action.Image && r.Containers == nil:
-		return noContainers(fmt.Sprintf("step %q", ref.Text))
-	case ref.Kind != action.Repository:
-		return nil
-	case r.Actions == nil:
-		return builtin.Check(s.Uses.Value)
-	}
-	_, err = r.Actions.Resolve(ctx, ref)
-	return err
-}
-
 // resolveUses finds the actions of steps, and those that they use in turn, and
 // puts them into the job's folders. outer is the line of the `uses` of the
 // workflow that leads to them, 0 for the workflow's own steps. It is done before the sandbox starts.
-func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string, outer, depth int) (map[*syntax.Step]*use, error) {
+func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string, self origin, outer, depth int) (map[*syntax.Step]*use, error) {
 	out := map[*syntax.Step]*use{}
 	for _, s := range steps {
 		if !s.Uses.IsSet() {
@@ -127,6 +56,9 @@ func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string
 		if err != nil {
 			return nil, j.usesError(file, s, err)
 		}
+		if ref.Kind == action.Self {
+			ref = ref.Of(self.repo, self.rev)
+		}
 		if ref.Kind != action.Repository {
 			continue // local ones are read when their step runs
 		}
@@ -137,6 +69,21 @@ func (j *job) resolveUses(ctx context.Context, steps []*syntax.Step, file string
 		out[s] = u
 	}
 	return out, nil
+}
+
+// origin is the repository and revision of a file.
+type origin struct{ repo, rev string }
+
+// origin is where the workflow file is from: the job's repository, or that of
+// the reusable workflow.
+func (j *job) origin() origin {
+	if ref, sha := j.plan.GitHub["job_workflow_ref"], j.plan.GitHub["job_workflow_sha"]; ref != "" && sha != "" {
+		if owner, rest, ok := strings.Cut(ref, "/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			return origin{owner + "/" + name, sha}
+		}
+	}
+	return origin{j.plan.Repo, j.plan.Commit}
 }
 
 // line is where the workflow file says `uses`, also for what an action uses.
@@ -209,7 +156,11 @@ func (j *job) resolveChildren(ctx context.Context, u *use, line, depth int) erro
 		return fmt.Errorf("composite actions are nested deeper than %d", action.MaxDepth)
 	}
 	var err error
-	u.children, err = j.resolveUses(ctx, u.act.Runs.Steps, u.act.File, line, depth+1)
+	self := j.origin()
+	if u.ref.Kind == action.Repository {
+		self = origin{u.ref.Repo, u.ref.Rev}
+	}
+	u.children, err = j.resolveUses(ctx, u.act.Runs.Steps, u.act.File, self, line, depth+1)
 	return err
 }
 
@@ -386,87 +337,4 @@ func (j *job) logUse(st *running, u *use, inputs *expr.Object) {
 	j.logEnv(st.env)
 	j.log("##[endgroup]")
 	j.tail = nil
-}
-
-// runBuiltin calls an action that is part of the engine.
-func (j *job) runBuiltin(ctx context.Context, st *running, b builtin.Action) error {
-	call, err := j.newCall(ctx, st)
-	if err != nil {
-		return err
-	}
-	lines := map[string]int{}
-	j.log("##[group]Run " + st.Uses.Value)
-	if len(st.With) > 0 {
-		j.log("with:")
-	}
-	for _, in := range st.With {
-		lines[strings.ToLower(in.Name)] = in.Value.Line
-		j.log("  " + in.Name + ": " + call.With[strings.ToLower(in.Name)])
-	}
-	j.logEnv(st.env)
-	j.log("##[endgroup]")
-	b.Prepare(call, lines)
-	err = b.Run(ctx, call)
-	flush(call.Out)
-	if b.Post != nil {
-		st.addPost(syntax.Text{}, func(ctx context.Context) error {
-			call.Out = j.output(st)
-			call.Env = j.processEnv(st.frame, st.env, j.plan.ServiceEnv)
-			defer flush(call.Out)
-			return b.Post(ctx, call)
-		})
-	}
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-func flush(w io.Writer) {
-	if f, ok := w.(interface{ Flush() }); ok {
-		f.Flush()
-	}
-}
-
-func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
-	env := j.exprEnv(st.frame, st.env)
-	with := map[string]string{}
-	for _, in := range st.With {
-		v, err := env.Interpolate(in.Value.Value)
-		if err != nil {
-			return nil, &builtin.Error{File: st.frame.file, Line: in.Value.Line, Msg: fmt.Sprintf("input %s: %v", in.Name, err)}
-		}
-		with[strings.ToLower(in.Name)] = v
-	}
-	return &builtin.Call{
-		Job: j.builtinJob(), Uses: st.Uses.Value, File: st.frame.file, Line: st.Line, With: with,
-		Env: j.processEnv(st.frame, st.env, j.plan.ServiceEnv), Out: j.output(st), State: st.state,
-		SetOutput: func(name, value string) { st.outputs.Set(name, value) },
-		SetEnv: func(name, value string) {
-			if err := j.setEnv(name, value); err != nil {
-				j.log("##[warning]" + err.Error())
-			}
-		},
-		AddPath: j.addPath,
-		Annotate: func(a command.Annotation) {
-			j.annotate(a)
-			j.log(fmt.Sprintf("##[%s]%s:%d: %s", a.Level, a.File, a.Line, a.Message))
-		},
-	}, nil
-}
-
-func (j *job) builtinJob() *builtin.Job {
-	p := j.plan
-	return &builtin.Job{
-		Repo: p.Repo, Commit: p.Commit, Ref: p.Ref, ServerURL: j.Config.ServerURL, Token: p.Token,
-		Workspace: j.workspace(), WorkspaceDir: j.layout.work, Files: j.files, HomePath: homeDir, Home: j.home,
-		TempPath: tempDir, Temp: j.temp, ScratchDir: j.layout.scratch, Builder: j.Builder, RegistryProbe: j.RegistryProbe,
-		HTTP: j.HTTP, Store: p.Store, Scans: p.Scans,
-		GoCandidates: []string{"/usr/local/go/bin/go", "/usr/lib/go/bin/go"},
-		Archive:      p.Archive, Mask: j.masker.Add,
-		Exec: func(ctx context.Context, dir string, env, args []string, out io.Writer) (int, error) {
-			exit, err := j.box.Exec(ctx, sandbox.Command{Args: args, Env: env, Dir: dir, Output: out, Grace: j.Config.KillGrace})
-			return exit.Code, err
-		},
-	}
 }

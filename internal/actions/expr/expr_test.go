@@ -122,6 +122,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"github.", 6, "Unexpected end of expression: '.'. Located at position 7 within expression: github."},
 		{"github.1", 7, "Unexpected symbol: '1'. Located at position 8 within expression: github.1"},
 		{"github.a@b", 7, "Unexpected symbol: 'a@b'. Located at position 8 within expression: github.a@b"},
+		{" contains('a', 'b' ", 15, "Unexpected end of expression: ''b''. Located at position 15 within expression: contains('a', 'b'"},
 		{"(1", 1, "Unexpected end of expression: '1'. Located at position 2 within expression: (1"},
 		{"1 2", 2, "Unexpected symbol: '2'. Located at position 3 within expression: 1 2"},
 		{"1)", 1, "Unexpected symbol: ')'. Located at position 2 within expression: 1)"},
@@ -158,9 +159,24 @@ func TestErrorsSayWhere(t *testing.T) {
 			t.Errorf("%.40s\n got %d: %s\nwant %d: %s", c.src, e.Offset, e.Error(), c.offset, c.msg)
 		}
 	}
-	for _, fine := range []string{nested(50), strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), strings.Repeat("1 && ", 2000) + "1", "github" + strings.Repeat(".a", 49)} {
+	for _, fine := range []string{nested(50), strings.Repeat("(", 60) + "1" + strings.Repeat(")", 60), strings.Repeat("1 && ", 2000) + "1", "github" + strings.Repeat(".a", 9_000)} {
 		if _, err := Parse(fine); err != nil {
 			t.Errorf("%.40s: %v", fine, err)
+		}
+	}
+}
+
+func TestStatusOfJobs(t *testing.T) {
+	needs := FromAny(map[string]any{"a": map[string]any{"result": "success"}, "b": map[string]any{"result": "failure"}, "c": map[string]any{"result": "skipped"}})
+	for cancelled, want := range map[bool]map[string]bool{
+		false: {"success('a')": true, "success('A', 'b')": false, "success('c')": false, "failure('b')": true, "failure('a', 'b')": true, "failure('a', 'c')": false, "success('x')": false},
+		true:  {"success('a')": false, "failure('b')": false},
+	} {
+		env := Env{Contexts: map[string]any{"needs": needs}, Status: func(name string) bool { return name == "cancelled" && cancelled }}
+		for src, want := range want {
+			if got, err := env.Condition(src); err != nil || got != want {
+				t.Errorf("%s (cancelled %v) is %v, %v", src, cancelled, got, err)
+			}
 		}
 	}
 }

@@ -12,6 +12,9 @@ func (e Env) call(n *node) (any, error) {
 		if e.Status == nil {
 			return nil, errorAt(n.offset, "%s() can be called only in an if", n.name)
 		}
+		if len(n.args) > 0 {
+			return e.statusOf(n)
+		}
 		return e.Status(n.name), nil
 	case "case":
 		return e.chooseCase(n)
@@ -50,6 +53,23 @@ func (e Env) call(n *node) (any, error) {
 		return e.hashFiles(n, args)
 	}
 	return nil, errorAt(n.offset, "unknown function %q", n.name)
+}
+
+// statusOf is success('a', 'b'), which looks at these needed jobs alone: whether
+// all of them succeeded, or for failure one of them failed.
+func (e Env) statusOf(n *node) (any, error) {
+	args, err := e.evalAll(n.args)
+	if err != nil || e.Status("cancelled") {
+		return false, err
+	}
+	wanted := n.name == "failure"
+	for _, a := range args {
+		result := Text(Index(Index(e.Contexts["needs"], Text(plain(a))), "result"))
+		if n.name == "failure" && result == "failure" || n.name == "success" && result != "success" {
+			return wanted, nil
+		}
+	}
+	return !wanted, nil
 }
 
 // chooseCase evaluates conditions in order and only the value it returns.

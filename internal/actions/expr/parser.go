@@ -91,7 +91,8 @@ func parse(src string) (Node, error) {
 	return Node{root: root, source: src}, nil
 }
 
-// depth is the number of levels; a chain of && or of || is one level.
+// depth is the number of levels; a chain of && or of || is one level, and access
+// to properties costs none.
 func (n *node) depth() int {
 	deepest := 0
 	for _, a := range n.args {
@@ -100,6 +101,9 @@ func (n *node) depth() int {
 			d--
 		}
 		deepest = max(deepest, d)
+	}
+	if n.op == index || n.op == star {
+		return deepest
 	}
 	return deepest + 1
 }

@@ -24,7 +24,7 @@ func TestSpecification(t *testing.T) {
 		{"'0xff' == 255", "true"}, {"'0o17' == 15", "true"}, {"'-Infinity' == -Infinity", "true"}, {"'1_0' == 10", "false"}, {"'0b1' == 1", "false"},
 		{"'1e1' == 10", "true"}, {"'NaN' == NaN", "false"}, {"'abc' == 0", "false"}, {"'abc' < 1", "false"}, {"'abc' > 1", "false"}, {"'inf' == Infinity", "false"},
 		// Case of letters.
-		{"'Ä' == 'ä'", "true"}, {"'ß' == 'SS'", "false"}, {"'ı' == 'I'", "false"}, {"'ſ' == 'S'", "false"}, {"'Σ' == 'σ'", "true"}, {"'\u212a' == 'k'", "false"},
+		{"'Ä' == 'ä'", "true"}, {"'ß' == 'SS'", "false"}, {"'ı' == 'I'", "false"}, {"'ſ' == 'S'", "false"}, {"'Σ' == 'σ'", "true"}, {"'ς' == 'σ'", "true"}, {"'i' < 'İ'", "true"}, {"'ı' > 'I'", "true"}, {"'абвгд' == 'АБВГД'", "true"}, {"'\u212a' == 'k'", "false"},
 		{"'A' < '['", "true"}, {"'a' < '['", "true"}, {"'a' < 'B'", "true"}, {"'b' >= 'B'", "true"}, {"github.obj['ä']", "1"},
 		{"startsWith('ÄB', 'ä')", "true"}, {"endsWith('xÄ', 'ä')", "true"}, {"contains('xÄy', 'ä')", "true"},
 		// Properties.
@@ -49,7 +49,7 @@ func TestSpecification(t *testing.T) {
 		{"contains(fromJSON('[null]'), '')", "true"}, {"contains(fromJSON('[1]'), '1')", "true"}, {"contains(fromJSON('[[1]]'), 1)", "false"},
 		{"startsWith(123, 12)", "true"}, {"startsWith(null, null)", "true"}, {"endsWith('abc', '')", "true"}, {"endsWith(github.obj, '')", "false"},
 		{"format('}}{{')", `"}{"`}, {"format('{{{{0}}}}')", `"{{0}}"`}, {"format(null, 1)", `""`}, {"format('{0} {1}', true, github.empty)", `"true Array"`},
-		{"join(fromJSON('[1,[2],{}]'), ' ')", `"1 Array Object"`}, {"join(fromJSON('[1,2]'), github.obj)", `"1,2"`}, {"join('a', 'x')", `"a"`}, {"join(null)", `""`}, {"join(1)", `"1"`},
+		{"join(fromJSON('[1,[2],{}]'), ' ')", `"1 Array Object"`}, {"join(fromJSON('[1,2]'), github.obj)", `"1,2"`}, {"join('a', 'x')", `"a"`}, {"join(fromJSON('[1,2]'), null)", `"12"`}, {"join(fromJSON('[1,2]'), true)", `"1true2"`}, {"join(null)", `""`}, {"join(1)", `"1"`},
 		{"toJSON(-0)", `"0"`}, {"toJSON('a<b>&\"')", `"\"a<b>&\\\"\""`}, {"fromJSON('-0')", "0"}, {"fromJSON(' [1] ')", "[1]"}, {"fromJSON(1)", "1"}, {"fromJSON(true)", "true"},
 		{"fromJSON('{\"A\":1,\"a\":2}')", `{"A":2}`},
 		{"case(true, '', 'default')", `""`}, {"case(false, 1, false, 2, 3)", "3"}, {"case(false, 1, true, fromJSON('[1]'), 3)", "[1]"},

@@ -43,6 +43,8 @@ func Main() int {
 	if err := control.send(message{Ready: &ready{Warnings: warnings}}); err != nil {
 		return 1
 	}
+	goruntime.GOMAXPROCS(2)
+	makeThreads()
 	i := &initProcess{control: control, running: map[int]*child{}}
 	i.serve()
 	return 0
@@ -93,13 +95,33 @@ type initProcess struct {
 	running map[int]*child
 }
 
+// spareThreads are made at the start, when the job cannot have used up its
+// limit of threads yet: a Go program that gets none when it needs one ends.
+const spareThreads = 6
+
+func makeThreads() {
+	var all sync.WaitGroup
+	all.Add(spareThreads)
+	var done sync.WaitGroup
+	for range spareThreads {
+		done.Go(func() {
+			goruntime.LockOSThread()
+			defer goruntime.UnlockOSThread() // it stays, and serves others
+			all.Done()
+			all.Wait()
+		})
+	}
+	done.Wait()
+}
+
 // serve works until the supervisor is gone; then the kernel ends the rest of
 // the PID namespace with us.
 func (i *initProcess) serve() {
 	chld := make(chan os.Signal, 1)
 	ossignal.Notify(chld, syscall.SIGCHLD)
-	// Signals of the terminal or of the job itself must not end init.
-	ossignal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	// Signals of the terminal or of the job itself must not end init. Nobody
+	// reads the channel: to ignore them would make every child ignore them.
+	ossignal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	go func() {
 		for range chld {
 			i.reap()
@@ -173,11 +195,15 @@ func (i *initProcess) start(r request) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	// When memory runs out, the job's programs go before init. What init takes
+	// on here for its child it may give back.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("800"), 0)
 	pid, err := syscall.ForkExec(program, r.Args, &syscall.ProcAttr{
 		Dir: r.Dir, Env: r.Env,
 		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: who},
 	})
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0)
 	if err != nil {
 		fail(fmt.Errorf("start %s: %w", program, err))
 		return

@@ -27,6 +27,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -100,14 +101,34 @@ type Spec struct {
 	// removes what a killed supervisor left of an instance. With Of it is one
 	// word, unique in the job.
 	Group string
-	// Of is the session of the job that this sandbox belongs to. They share
-	// the job's limits, and its users where it is untrusted; Limits are more.
+	// Of is the session of the job that this sandbox belongs to. It has the
+	// job's relays and hosts, shares its limits, which Limits may narrow, and
+	// its users where it is untrusted.
 	Of   *Session `json:"-"`
 	Dirs []string // folders made inside when missing
 	// Untrusted runs everything in a user namespace of its own.
 	Untrusted bool
 	// Join is a session whose network, rather than a new one, this one has.
 	Join *Session `json:"-"`
+}
+
+// under fills in what a sandbox has of its job.
+func (s Spec) under(job Spec) Spec {
+	s.Untrusted = job.Untrusted
+	s.Hosts = append(slices.Clone(job.Hosts), s.Hosts...)
+	if job.Network == HostNetwork {
+		s.Network = HostNetwork
+	}
+	if s.Network != HostNetwork && s.Join == nil {
+		s.Relays = append(slices.Clone(job.Relays), s.Relays...)
+	}
+	if s.Limits.Disk == 0 {
+		s.Limits.Disk = job.Limits.Disk
+	}
+	if s.Limits.Output == 0 {
+		s.Limits.Output = job.Limits.Output
+	}
+	return s
 }
 
 // Validate reports the first field that cannot work.

@@ -46,6 +46,9 @@ const outputGrace = 300 * time.Millisecond
 // Start makes a sandbox. self is the path of a binary that calls [Main] when
 // its argv[0] is [Name]. The caller must Close the session.
 func Start(ctx context.Context, self string, spec Spec) (*Session, error) {
+	if of := spec.Of; of != nil {
+		spec = spec.under(of.spec)
+	}
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
@@ -305,8 +308,11 @@ func (s *Session) Exec(ctx context.Context, c Command) (Exit, error) {
 		return Exit{Code: 127}, fmt.Errorf("%s", res.Error)
 	}
 	exit := Exit{Code: res.Code, Signal: res.Signal}
-	if s.group != nil && !exit.OK() {
-		exit.Why = s.group.why(before)
+	if !exit.OK() {
+		exit.Why = s.why(before)
+	}
+	if errors.Is(err, errLost) && exit.Why != "" {
+		err = fmt.Errorf("%w: %s", err, exit.Why)
 	}
 	return exit, err
 }
@@ -338,10 +344,29 @@ func (s *Session) await(ctx context.Context, id int, grace time.Duration, signal
 	return result{Code: 137, Signal: "killed"}, context.Cause(ctx)
 }
 
+// why explains the end of a command by the limits that were hit.
+func (s *Session) why(before trouble) string {
+	if s.group != nil {
+		if why := s.group.why(before); why != "" {
+			return why
+		}
+	}
+	var st syscall.Statfs_t
+	const nearlyFull = 64 << 10
+	if d := s.spec.Limits.Disk; d > 0 && syscall.Statfs(fmt.Sprintf("/proc/%d/root", s.PID()), &st) == nil &&
+		int64(st.Bavail)*st.Bsize < nearlyFull {
+		return fmt.Sprintf("the job's disk of %s is full: outside of the workspace, home and /tmp files are kept in memory", size(d))
+	}
+	return ""
+}
+
+// errLost says that a sandbox is no more.
+var errLost = errors.New("run in sandbox: its init process has ended")
+
 func (s *Session) lost(err error) error {
 	select {
 	case <-s.gone:
-		return fmt.Errorf("run in sandbox: its init process has ended")
+		return errLost
 	default:
 		return err
 	}
@@ -361,6 +386,17 @@ func (s *Session) Close() {
 		}
 		_ = s.removeGroup() // empty; the next Sweep takes what stays
 	})
+}
+
+// ForJobs are limits that keep one job from taking this machine with it.
+func ForJobs() Limits {
+	var info syscall.Sysinfo_t
+	memory := int64(8 << 30)
+	if syscall.Sysinfo(&info) == nil {
+		memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	// What a job writes outside of its folders is memory too.
+	return Limits{Memory: memory * 3 / 4, PIDs: 8192, CPU: 100, Disk: memory / 2, Output: 4 << 30}
 }
 
 // Done is closed when the sandbox has ended.

@@ -26,14 +26,21 @@ func openTrees(spec Spec, users *os.File) (trees []tree, files []*os.File, err e
 		var f *os.File
 		var dir bool
 		open := func() (err error) {
-			f, dir, err = openTree(source)
+			// A path of the host may end in a folder that a job writes.
+			f, dir, err = openTree(source, of != nil || t.Kind != treeBind)
 			return err
 		}
 		var err error
 		if of == nil {
 			err = open()
 		} else {
-			err = of.inMounts(open)
+			err = of.inMounts(func() error {
+				err := open()
+				if errors.Is(err, os.ErrNotExist) { // as Docker does
+					err = errors.Join(os.MkdirAll(source, 0o755), open())
+				}
+				return err
+			})
 		}
 		if err != nil {
 			return fmt.Errorf("show %s in the sandbox: %w", source, err)
@@ -82,14 +89,22 @@ func openTrees(spec Spec, users *os.File) (trees []tree, files []*os.File, err e
 	return trees, files, nil
 }
 
-func openTree(source string) (f *os.File, dir bool, err error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+// openTree copies the mount at source. It follows a link there only when told to.
+func openTree(source string, follow bool) (f *os.File, dir bool, err error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if !follow {
+		flags |= unix.AT_SYMLINK_NOFOLLOW
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
 	if err != nil {
 		return nil, false, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, false, errors.Join(err, unix.Close(fd))
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil, false, errors.Join(errors.New("it is a symbolic link"), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), source), st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }

@@ -36,19 +36,6 @@ func (c Combination) Name(job string) string {
 	return job
 }
 
-// Expand is Combine without the labels.
-func Expand(s *syntax.Strategy, env expr.Env) ([]*expr.Object, error) {
-	list, err := Combine(s, env)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*expr.Object, len(list))
-	for i, c := range list {
-		out[i] = c.Values
-	}
-	return out, nil
-}
-
 // Combine lists the combinations of a matrix in order. A strategy without a
 // matrix, or of which everything is excluded, has one without values.
 func Combine(s *syntax.Strategy, env expr.Env) ([]Combination, error) {
@@ -299,7 +286,7 @@ func agrees(have, want any) bool {
 func addIncludes(cells []*expr.Object, rows *expr.Object, include []*expr.Object) []Combination {
 	out := make([]Combination, len(cells))
 	for i, c := range cells {
-		out[i] = Combination{Values: c, Label: Label(c)}
+		out[i] = Combination{Values: c, Label: label(c)}
 	}
 	var own []Combination
 	for _, inc := range include {
@@ -323,7 +310,7 @@ func addIncludes(cells []*expr.Object, rows *expr.Object, include []*expr.Object
 			v, _ := inc.Get(k)
 			alone.Set(k, v)
 		}
-		own = append(own, Combination{Values: alone, Label: Label(alone)})
+		own = append(own, Combination{Values: alone, Label: label(alone)})
 	}
 	return append(out, own...)
 }
@@ -340,12 +327,8 @@ func splitKeys(inc, rows *expr.Object) (filter, extra []string) {
 	return filter, extra
 }
 
-// Label names all values: "(1, linux)"; of lists and objects what is inside.
-// Combination.Label leaves out what includes add.
-func Label(c *expr.Object) string {
-	if c == nil {
-		return ""
-	}
+// label names all values: "(1, linux)"; of lists and objects what is inside.
+func label(c *expr.Object) string {
 	if found := leaves(nil, c); len(found) > 0 {
 		return "(" + strings.Join(found, ", ") + ")"
 	}

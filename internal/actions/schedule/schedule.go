@@ -7,7 +7,7 @@
 // Invariants: pure; a job is decided exactly when all its own needs are done,
 // whatever else still runs.
 //
-// Start reading at [Graph].
+// Start reading at [Graph], then [Combine]. Package cron has the clock.
 package schedule
 
 import (

@@ -89,14 +89,14 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: %v", c.matrix, d)
 			continue
 		}
-		list, err := Expand(w.Jobs[0].Strategy, expr.Env{})
+		list, err := Combine(w.Jobs[0].Strategy, expr.Env{})
 		if err != nil {
 			t.Errorf("%s: %v", c.matrix, err)
 			continue
 		}
 		var got []string
 		for _, o := range list {
-			got = append(got, strings.Join(strings.Fields(expr.ToJSON(o)), ""))
+			got = append(got, strings.Join(strings.Fields(expr.ToJSON(o.Values)), ""))
 		}
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s\n got %s\nwant %s", c.matrix, strings.Join(got, " "), c.want)

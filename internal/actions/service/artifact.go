@@ -171,7 +171,7 @@ func (s *Service) SaveArtifact(ctx context.Context, scope Scope, spec ArtifactSp
 		expires = s.now().AddDate(0, 0, spec.RetentionDays)
 	}
 	if spec.Overwrite {
-		if _, err := s.deleteNamed(ctx, scope, spec.Name); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := s.deleteNamed(ctx, scope, spec.Name); err != nil {
 			return Artifact{}, err
 		}
 	}
@@ -321,13 +321,14 @@ func (s *Service) DeleteRun(ctx context.Context, run int64) error {
 	return nil
 }
 
-// deleteNamed deletes the newest artifact of that name in the scope's run.
-func (s *Service) deleteNamed(ctx context.Context, scope Scope, name string) (int64, error) {
-	a, err := s.named(ctx, scope, name, "")
+// deleteNamed deletes the artifact of that name of the scope's attempt, if any.
+func (s *Service) deleteNamed(ctx context.Context, scope Scope, name string) error {
+	blobs, err := collect(ctx, s.db, scanString, `delete from artifact where run = ? and attempt = ? and name = ? returning blob`, scope.Run, scope.Attempt, name)
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("delete artifact %q: %w", name, err)
 	}
-	return a.ID, s.DeleteArtifact(ctx, scope.Repo, a.ID)
+	s.removeBlobs(blobs)
+	return nil
 }
 
 // named finds an artifact of the scope's run: of the job with that backend ID

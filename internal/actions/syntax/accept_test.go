@@ -133,7 +133,6 @@ func TestRefused(t *testing.T) {
 		{"on: push\njobs:\n  a:\n    uses: ./b.yml\n", `4:11: "./b.yml" is not a reusable workflow (write ./.github/workflows/name.yml or owner/repository/.github/workflows/name.yml@ref)`},
 		{"on: push\njobs:\n  a:\n    uses: ./.github/workflows/b.yml\n    secrets: all\n", `5:14: unexpected value "all" in "secrets" (one of inherit)`},
 		{"on: push\njobs:\n  a:\n    steps: [{run: echo}]\n", `3:3: key "runs-on" is missing in job "a"`},
-		{"on: push\njobs:\n  a:\n    runs-on: x\n", `3:3: key "steps" is missing in job "a"`},
 		{"on: push\njobs:\n  1a:\n    runs-on: x\n    steps: [{run: echo}]\n", `3:3: "1a" is not a valid job id (ids start with a letter or _ and contain letters, digits, _ and -)`},
 		{"on: push\njobs:\n  __a:\n    runs-on: x\n    steps: [{run: echo}]\n", `3:3: "__a" is not a valid job id: ids that start with __ are reserved`},
 		{inJob("", "- name: nothing"), `7:9: a step needs one of "run" and "uses"`},
@@ -176,6 +175,7 @@ func TestWarned(t *testing.T) {
 		{onEvent("workflow_run: {types: [completed]}"), "2:1: workflow_run without `workflows` never starts a run (list the names of workflows)"},
 		{onEvent("schedule: [{cron: '* * * * *'}]"), "2:1: scheduled runs start at most every 5 minutes"},
 		{onEvent("schedule: [{cron: '0 0 30 2 *'}]"), `2:1: "0 0 30 2 *" names a day that never comes`},
+		{"on: push\njobs:\n  a:\n    runs-on: x\n", `3:3: job "a" has no steps`},
 		{inJob("colour: red", ""), `5:5: unknown key "colour" in "job" section has no effect (GitHub refuses keys that it does not know)`},
 		// The linter's own findings.
 		{inJob("", "- run: echo ${{ github.event.issue.title }}"), `7:23: "github.event.issue.title" is potentially untrusted`},

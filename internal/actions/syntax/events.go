@@ -18,7 +18,7 @@ var (
 	baseFilters = []string{"branches", "branches-ignore", "paths", "paths-ignore"}
 	pullTypes   = []string{"assigned", "unassigned", "labeled", "unlabeled", "opened", "edited", "closed", "reopened", "synchronize",
 		"converted_to_draft", "locked", "unlocked", "enqueued", "dequeued", "milestoned", "demilestoned", "ready_for_review",
-		"review_requested", "review_request_removed", "auto_merge_enabled", "auto_merge_disabled"}
+		"review_requested", "review_request_removed", "auto_merge_enabled", "auto_merge_disabled", "stacked"}
 	pullUsual = []string{"opened", "synchronize", "reopened"}
 )
 
@@ -34,7 +34,7 @@ var eventKinds = []eventKind{
 	{name: "image_version", types: []string{"created", "ready", "deleted"}, filters: []string{"names", "versions"}},
 	{name: "issue_comment", types: changes},
 	{name: "issues", types: []string{"opened", "edited", "deleted", "transferred", "pinned", "unpinned", "closed", "reopened", "assigned",
-		"unassigned", "labeled", "unlabeled", "locked", "unlocked", "milestoned", "demilestoned", "typed", "untyped"}},
+		"unassigned", "labeled", "unlabeled", "locked", "unlocked", "milestoned", "demilestoned", "typed", "untyped", "field_added", "field_removed"}},
 	{name: "label", types: changes},
 	{name: "merge_group", types: []string{"checks_requested"}, filters: []string{"branches", "branches-ignore"}},
 	{name: "milestone", types: []string{"created", "closed", "opened", "edited", "deleted"}},

@@ -54,10 +54,11 @@ func (d *document) checkJob(j *Job, key, n *yaml.Node) {
 			d.refuse(p.key, "it belongs to a job that calls a reusable workflow with `uses`", "key %q has no meaning in job %q", p.key.Value, j.ID)
 		}
 	}
-	for _, name := range []string{"runs-on", "steps"} {
-		if get(n, name) == nil {
-			d.refuse(key, "", "key %q is missing in job %q", name, j.ID)
-		}
+	if get(n, "runs-on") == nil {
+		d.refuse(key, "", "key %q is missing in job %q", "runs-on", j.ID)
+	}
+	if get(n, "steps") == nil {
+		d.warn(key, "", "job %q has no steps", j.ID)
 	}
 	d.checkSteps(get(n, "steps"), map[string]int{})
 	if c := get(n, "concurrency"); c != nil {

@@ -5,9 +5,14 @@
 // is fatal, what this engine does not act on is a warning. Nothing is skipped
 // without one.
 //
+// A file is checked against GitHub's shape of workflows (schema.go, events.go,
+// rules.go), read (read.go), and linted by actionlint, whose findings are
+// warnings.
+//
 // Invariants: pure; jobs, steps and variables keep the order of the file; a
 // Workflow is returned only when no diagnostic is fatal, and then every
-// expression in it parses and every job in `needs` exists.
+// expression in it parses, names only contexts that its place knows, and every
+// job in `needs` exists. Size, depth and the number of nodes are bounded.
 //
 // Start reading at [Load].
 package syntax

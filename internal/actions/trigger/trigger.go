@@ -171,18 +171,6 @@ func (m *match) names(key string, include, ignore, names []string, format string
 	}
 }
 
-// Push is what a push event says.
-type Push struct {
-	Ref     string // full ref name
-	Message string // of the head commit
-	Paths   []string
-}
-
-// MatchPush is Match for a push.
-func MatchPush(w *syntax.Workflow, p Push) (Decision, error) {
-	return Match(w, Event{Name: "push", Ref: p.Ref, Message: p.Message, Paths: p.Paths})
-}
-
 var skipMarkers = []string{"[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]"}
 
 var skipTrailer = regexp.MustCompile(`(?im)^skip-checks:\s*true\s*$`)

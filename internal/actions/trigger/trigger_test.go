@@ -94,7 +94,7 @@ func TestMatchPush(t *testing.T) {
 		{"  push:", "refs/heads/main", "fix\n\nskip-checks: true\n", "", false, "the commit message says skip-checks: true"},
 		{"  push:", "refs/heads/main", "skip-checks: true", "", true, ""},
 	} {
-		d, err := MatchPush(load(t, c.on), Push{Ref: c.ref, Message: c.message, Paths: strings.Fields(c.paths)})
+		d, err := Match(load(t, c.on), Event{Name: "push", Ref: c.ref, Message: c.message, Paths: strings.Fields(c.paths)})
 		if err != nil || d.Start != c.start || d.Reason != c.reason {
 			t.Errorf("%s, %s: %+v %v", c.on, c.ref, d, err)
 		}
