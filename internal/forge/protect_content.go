@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -263,17 +265,16 @@ func (f *Forge) readGit(ctx context.Context, repo *repository, env []string, std
 
 // pipeFrom runs cmd and gives read its output.
 func pipeFrom(cmd *exec.Cmd, stderr *head, name string, read func(io.Reader) error) error {
-	out, in := io.Pipe()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("git %s: %w", name, err)
+	}
 	cmd.Stdout = in
 	ended := make(chan error, 1)
-	go func() {
-		err := run(cmd)
-		_ = in.Close()
-		ended <- err
-	}()
+	go func() { ended <- runInto(cmd, in) }()
 	readErr := read(out)
 	_ = out.Close()
-	err := <-ended
+	err = <-ended
 	if readErr != nil {
 		return readErr
 	}
@@ -281,4 +282,16 @@ func pipeFrom(cmd *exec.Cmd, stderr *head, name string, read func(io.Reader) err
 		return fmt.Errorf("git %s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
+}
+
+// runInto is run for a cmd that writes into a pipe, of which it closes this process's end.
+func runInto(cmd *exec.Cmd, in *os.File) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Start()
+	_ = in.Close()
+	if err != nil {
+		return err
+	}
+	return cmd.Wait()
 }

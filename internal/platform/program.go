@@ -14,6 +14,10 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin/kustomize"
 	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"github.com/lockstep-gitops/lockstep/internal/actions/shim"
+	"github.com/lockstep-gitops/lockstep/internal/actions/shim/az"
+	"github.com/lockstep-gitops/lockstep/internal/actions/shim/docker"
+	"github.com/lockstep-gitops/lockstep/internal/actions/shim/gh"
 	"github.com/lockstep-gitops/lockstep/internal/cli"
 	"github.com/lockstep-gitops/lockstep/internal/cli/credential"
 	"github.com/lockstep-gitops/lockstep/internal/cli/doctor"
@@ -32,6 +36,12 @@ func Main(version string, args []string) int {
 		return sandbox.Main()
 	case "kustomize":
 		return kustomize.Main(args[1:], os.Stdin, os.Stdout, os.Stderr)
+	case "az":
+		return stand(az.Main, args)
+	case "docker":
+		return stand(docker.Main, args)
+	case "gh":
+		return stand(gh.Main, args)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -45,6 +55,13 @@ func Main(version string, args []string) int {
 		Streams: output.System(), Getenv: os.Getenv, Version: version, Self: self,
 		Commands: []invocation.Constructor{up.New(program), down.New(program), doctor.New(program), env.New, credential.New},
 	}, args[1:])
+}
+
+// stand runs a program that stands in for one that a job's machine lacks.
+func stand(program func(context.Context, *shim.Process) int, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return program(ctx, &shim.Process{Args: args[1:], Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 }
 
 // program is what the commands up, down and doctor do in this process.

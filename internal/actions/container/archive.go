@@ -43,7 +43,7 @@ func (e *Engine) Load(ctx context.Context, r io.Reader) ([]Image, error) {
 	}
 	var out []Image
 	for ref, img := range found {
-		if _, err := e.store.add(img, ref); err != nil {
+		if _, err := e.store.addChecked(img, ref); err != nil {
 			return nil, fmt.Errorf("load image %s: %w", ref, err)
 		}
 		loaded, err := e.Find(ref)

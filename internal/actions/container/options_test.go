@@ -62,7 +62,7 @@ func TestParseRun(t *testing.T) {
 }
 
 func TestParsePort(t *testing.T) {
-	for text, want := range map[string]port{"80": {"0.0.0.0", 0, 80}, "8080:80": {"0.0.0.0", 8080, 80}, "127.0.0.1:8080:80/tcp": {"127.0.0.1", 8080, 80}, "127.0.0.1::80": {"127.0.0.1", 0, 80}} {
+	for text, want := range map[string]port{"80": {"", 0, 80}, "8080:80": {"", 8080, 80}, "127.0.0.1:8080:80/tcp": {"127.0.0.1", 8080, 80}, "127.0.0.1::80": {"127.0.0.1", 0, 80}} {
 		if got, err := parsePort(text); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}

@@ -24,7 +24,9 @@ type pod struct {
 	work   sync.WaitGroup
 	bridge func() error // makes the job's bridge, once
 
-	mu         sync.Mutex
+	starting sync.RWMutex // held shared by those that start, alone to end all
+
+	mu         sync.Mutex // over what follows and the number and box of each
 	closed     bool
 	next       int
 	containers []*Container
@@ -61,6 +63,10 @@ func (e *Engine) podOf(job *sandbox.Session) (*pod, error) {
 func (p *pod) close() {
 	p.mu.Lock()
 	p.closed = true
+	p.mu.Unlock()
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	p.mu.Lock()
 	all := slices.Clone(p.containers)
 	p.mu.Unlock()
 	for _, c := range all {
@@ -126,6 +132,17 @@ func (p *pod) find(ref string) *Container {
 	return nil
 }
 
+// boxOf is the sandbox of a container that runs; nil when there is none.
+func (p *pod) boxOf(ref string) *sandbox.Session {
+	c := p.find(ref)
+	if c == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.box
+}
+
 // names are those by which the containers reach each other.
 func (p *pod) names() []string {
 	p.mu.Lock()
@@ -143,9 +160,8 @@ func (p *pod) names() []string {
 
 // connect gives c an address, and tells it and the others of their names.
 func (p *pod) connect(c *Container) error {
-	if !p.job.OwnNetwork() || c.spec.Network == "host" || strings.HasPrefix(c.spec.Network, "container:") {
-		c.number = -1
-		return nil
+	if c.number < 0 {
+		return nil // it has the network of another
 	}
 	if err := p.bridge(); err != nil {
 		return err

@@ -89,6 +89,8 @@ func (e *Engine) start(ctx context.Context, box *sandbox.Session, spec Spec, std
 		return nil, err
 	}
 	c := &Container{id: newID(), spec: spec, image: image, pod: p, program: program, done: make(chan struct{}), ports: map[string]string{}, started: e.deps.Now()}
+	p.starting.RLock()
+	defer p.starting.RUnlock()
 	if err := p.admit(c); err != nil {
 		return nil, err
 	}
@@ -133,9 +135,16 @@ func (c *Container) create(ctx context.Context, e *Engine) error {
 	if err != nil {
 		return err
 	}
-	if c.box, err = sandbox.Start(ctx, e.cfg.Self, s); err != nil {
+	box, err := sandbox.Start(ctx, e.cfg.Self, s)
+	if err != nil {
 		return err
 	}
+	c.pod.mu.Lock()
+	c.box = box
+	if s.Join != nil || s.Network == sandbox.HostNetwork {
+		c.number = -1
+	}
+	c.pod.mu.Unlock()
 	if err := c.pod.connect(c); err != nil {
 		return err
 	}
@@ -185,11 +194,9 @@ func (c *Container) sandboxSpec(layers []string) (sandbox.Spec, error) {
 	case !c.pod.job.OwnNetwork(), n == "host":
 		s.Join = c.pod.job
 	case strings.HasPrefix(n, "container:"):
-		other := c.pod.find(strings.TrimPrefix(n, "container:"))
-		if other == nil || other.box == nil {
+		if s.Join = c.pod.boxOf(strings.TrimPrefix(n, "container:")); s.Join == nil {
 			return s, fmt.Errorf("network %q: no such container runs", n)
 		}
-		s.Join = other.box
 	}
 	return s, nil
 }

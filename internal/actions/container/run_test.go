@@ -109,7 +109,7 @@ func TestServicesAreReachedByPortAndName(t *testing.T) {
 	if one.Ports()["8080"] != "5000" || two.Ports()["8080"] == "" {
 		t.Errorf("ports %v and %v", one.Ports(), two.Ports())
 	}
-	for url, want := range map[string]string{"localhost:5000": "one", "127.0.0.1:" + two.Ports()["8080"]: "two", "github.localhost": "front door"} {
+	for url, want := range map[string]string{"localhost:5000": "one", "[::1]:5000": "one", "127.0.0.1:" + two.Ports()["8080"]: "two", "github.localhost": "front door"} {
 		if got := inJob(t, job, "curl -s http://"+url+"/"); got != want {
 			t.Errorf("%s from the job: %q", url, got)
 		}
@@ -292,5 +292,45 @@ func BenchmarkRun(b *testing.B) {
 		if exit, err := w.Run(b.Context(), job, Spec{Image: ref, Args: []string{"true"}}, nil, nil); err != nil || !exit.OK() {
 			b.Fatal(exit, err)
 		}
+	}
+}
+
+func TestWithTheMachinesNetwork(t *testing.T) {
+	w := newWorld(t, nil)
+	ref := w.base(t)
+	job := w.job(t, func(s *sandbox.Spec) { s.Network = sandbox.HostNetwork })
+	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "machine") }))
+	defer door.Close()
+	if got, _ := w.sh(t, job, Spec{Image: ref, Ports: []string{"8080:8080"}}, "wget -q -O - "+door.URL); got != "machine" {
+		t.Errorf("got %q", got)
+	}
+	if _, err := w.Start(t.Context(), job, Spec{Image: ref, Ports: []string{"8081:8080"}}, nil); err == nil || !strings.Contains(err.Error(), "keeps its number") {
+		t.Errorf("another port: %v", err)
+	}
+	if left := w.Containers(job); len(left) > 0 {
+		t.Errorf("%d containers are left", len(left))
+	}
+}
+
+func TestMaxContainersAndClose(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxContainers = 2 })
+	ref := w.base(t)
+	job := w.job(t, nil)
+	for range 2 {
+		if _, err := w.Start(t.Context(), job, Spec{Image: ref, Idle: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Start(t.Context(), job, Spec{Image: ref, Idle: true}, nil); err == nil || !strings.Contains(err.Error(), "the most allowed") {
+		t.Errorf("a third: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(w.cfg.Dir, "run")); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+	if _, err := w.Start(t.Context(), job, Spec{Image: ref}, nil); err == nil {
+		t.Error("a closed engine starts containers")
 	}
 }

@@ -59,7 +59,7 @@ type Health struct {
 
 // port is one published port.
 type port struct {
-	address string // inside of the job
+	address string // inside of the job; "" is every one
 	outer   int    // 0 picks a free one
 	inner   int
 }
@@ -71,7 +71,7 @@ func parsePort(s string) (port, error) {
 	if protocol != "" && protocol != "tcp" {
 		return bad("only tcp can be published; the container is reached by its name at any port")
 	}
-	p := port{address: "0.0.0.0"}
+	p := port{}
 	parts := strings.Split(text, ":")
 	if len(parts) > 3 || strings.Contains(text, "[") {
 		return bad("want [address:][port:]port")
@@ -80,7 +80,9 @@ func parsePort(s string) (port, error) {
 		if net.ParseIP(parts[0]).To4() == nil {
 			return bad("the address is no IPv4 address")
 		}
-		p.address, parts = parts[0], parts[1:]
+		if p.address, parts = parts[0], parts[1:]; p.address == "0.0.0.0" {
+			p.address = ""
+		}
 	}
 	number := func(s string) (int, bool) {
 		n, err := strconv.Atoi(s)

@@ -242,12 +242,35 @@ func (s *store) add(img v1.Image, names ...string) (v1.Hash, error) {
 	if err != nil {
 		return digest, err
 	}
+	return digest, s.name(digest, size, names)
+}
+
+// addChecked is add for an image of unknown origin: all of it is read before
+// it gets a name.
+func (s *store) addChecked(img v1.Image, names ...string) (v1.Hash, error) {
+	s.writing.RLock()
+	defer s.writing.RUnlock()
+	digest, size, err := s.write(img)
+	if err != nil {
+		return digest, err
+	}
+	kept, err := s.image(digest)
+	if err == nil {
+		err = validate.Image(kept)
+	}
+	if err != nil {
+		return digest, fmt.Errorf("the image is damaged: %w", err)
+	}
+	return digest, s.name(digest, size, names)
+}
+
+func (s *store) name(digest v1.Hash, size int64, names []string) error {
 	for _, n := range names {
 		if err := s.put(n, digest, size); err != nil {
-			return digest, err
+			return err
 		}
 	}
-	return digest, nil
+	return nil
 }
 
 // write keeps an image and returns its digest and the size of its blobs.

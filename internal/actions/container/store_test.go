@@ -334,3 +334,36 @@ func TestADamagedBlobIsNotTaken(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+func FuzzLoad(f *testing.F) {
+	w := newWorld(f, func(c *Config) { c.MaxImage = 1 << 20 })
+	img := imageOfLayers(f, nil, layerOf(f, file{name: "a", content: "a"}))
+	if _, err := w.store.add(img, "example.com/app:1"); err != nil {
+		f.Fatal(err)
+	}
+	var saved bytes.Buffer
+	if err := w.Save(&saved, "example.com/app:1"); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(saved.Bytes())
+	dir := f.TempDir()
+	if path, err := layout.Write(dir, emptyIndex()); err != nil || path.AppendImage(img) != nil {
+		f.Fatal(err)
+	}
+	data, err := io.ReadAll(tarOf(f, dir))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		images, err := w.Load(t.Context(), bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		for _, i := range images {
+			if err := w.Check(i.Digest.String()); err != nil {
+				t.Errorf("a damaged image was taken: %v", err)
+			}
+		}
+	})
+}

@@ -305,3 +305,38 @@ func BenchmarkStart(b *testing.B) {
 		})
 	}
 }
+
+// A machine with cgroup v2, played by folders.
+func TestLimitsOfCgroupV2(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(root+"/cgroup.controllers", []byte("cpuset cpu io memory pids\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGroup(root, "lockstep-x/7", Limits{Memory: 1 << 30, PIDs: 100, CPU: 50})
+	if err != nil || len(g.missing) > 0 {
+		t.Fatal(err, g.missing)
+	}
+	if err := g.enter(42); err != nil {
+		t.Fatal(err)
+	}
+	b, err := g.beside("c-1", Limits{Memory: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"lockstep-x/7/memory.max": "1073741824", "lockstep-x/7/memory.swap.max": "0", "lockstep-x/7/pids.max": "100", "lockstep-x/7/cpu.weight": "50",
+		"lockstep-x/7/job/cgroup.procs": "42", "lockstep-x/7/c-1/memory.max": "1048576",
+		"cgroup.subtree_control": "+cpu", "lockstep-x/cgroup.subtree_control": "+cpu", "lockstep-x/7/cgroup.subtree_control": "+cpu",
+	} {
+		if got, err := os.ReadFile(filepath.Join(root, file)); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, want %q, %v", file, got, want, err)
+		}
+	}
+	before := b.trouble()
+	if err := os.WriteFile(root+"/lockstep-x/7/memory.events", []byte("low 0\noom 1\noom_kill 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if why := b.why(before); !strings.Contains(why, "1 MiB of memory") {
+		t.Errorf("why: %q", why)
+	}
+}

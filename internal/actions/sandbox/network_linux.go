@@ -173,13 +173,14 @@ func (s *Session) InNetwork(f func() error) error {
 func (s *Session) OwnNetwork() bool { return s.network != nil }
 
 // Publish makes target ("address:port"), as the sandbox reaches it, reachable
-// inside at listen, until the sandbox ends. Port 0 picks a free one. It returns
-// where it listens.
+// inside at listen, until the sandbox ends. Without an address it is reached at
+// every one, 127.0.0.1 and ::1 too; port 0 picks a free one. It returns where it
+// listens.
 func (s *Session) Publish(ctx context.Context, listen, target string) (string, error) {
 	var l net.Listener
 	var config net.ListenConfig
 	err := s.InNetwork(func() (err error) {
-		l, err = config.Listen(ctx, "tcp4", listen)
+		l, err = config.Listen(ctx, "tcp", listen)
 		return err
 	})
 	if err != nil {
