@@ -113,6 +113,9 @@ func closing(e journal.Event, p plan, res Result, steps tally, err error) journa
 		journal.DataImage: p.subject,
 		"steps":           strconv.Itoa(steps.total), "cached": strconv.Itoa(steps.cached),
 	}
+	if run := p.req.Source.Invocation; run != "" {
+		e.Data["run"] = run
+	}
 	if err == nil {
 		e.Status, e.Data[journal.DataDigest] = journal.StatusSucceeded, res.Digest
 		e.Message = fmt.Sprintf("built %s, %d of %d steps from the cache", strings.Join(p.req.Tags, ", "), steps.cached, steps.total)

@@ -25,6 +25,19 @@ func (a apps) engine() (*application.Controller, error) {
 	return engine.Applications(), nil
 }
 
+// images are those that each application uses; nothing while the engine starts.
+func (a apps) images() map[string][]string {
+	engine := a.s.node.gitops()
+	if engine == nil {
+		return nil
+	}
+	out := map[string][]string{}
+	for _, v := range engine.Applications().List() {
+		out[v.Application.Namespace+"/"+v.Application.Name] = v.Application.Status.Summary.Images
+	}
+	return out
+}
+
 // List implements server.Apps.
 func (a apps) List(context.Context) ([]server.App, error) {
 	engine, err := a.engine()

@@ -53,6 +53,7 @@ type system struct {
 	gateway  *gateway.Gateway
 	azure    *azure.Azure
 	registry *registry.Registry
+	attest   *image.Attester
 	forge    *forge.Forge
 	actions  *actions.Actions
 	server   *server.Server
@@ -78,6 +79,9 @@ func (s *system) assemble(ctx context.Context) (err error) {
 	}
 	if s.registry, err = registry.New(registry.Config{Dir: s.cfg.path("registry"), AnonymousPull: true},
 		registry.Deps{Log: s.named("registry"), Authorizer: registryUsers{s}, Tokens: nil, Registries: registries{s.azure}}); err != nil {
+		return err
+	}
+	if s.attest, err = s.attester(); err != nil {
 		return err
 	}
 	// The forge hands requests about workflows to the engine, and the engine
@@ -111,7 +115,7 @@ func (s *system) newServer(ctx context.Context) (err error) {
 	}
 	s.server, err = server.New(server.Config{Socket: s.cfg.Socket(), Token: token, Page: page}, server.Deps{
 		Log: s.named("server"), Journal: s.journal, Platform: s.describe,
-		Apps: apps{s}, Runs: runs{s.actions}, Components: components{s}, Secrets: secrets{s}, Images: images{s.registry}, Shutdown: s.stop,
+		Apps: apps{s}, Runs: runs{s.actions}, Components: components{s}, Secrets: secrets{s}, Images: images{s.registry, s.journal, s.attest, apps{s}.images}, Shutdown: s.stop,
 	})
 	return err
 }
@@ -210,7 +214,7 @@ func (s *system) newImage(buildkitd, runc, netns, mirror, proxy string) (*image.
 	return image.New(image.Config{
 		Dir: s.cfg.path("image"), Buildkitd: buildkitd, Runc: runc, NetNS: netns,
 		RegistryMirror: mirror, Proxy: proxy, CAFile: s.cfg.path("ca", "ca.crt"), GoBuildCache: s.cfg.goBuildCache(),
-	}, image.Deps{Log: s.named("image"), Journal: s.journal})
+	}, image.Deps{Log: s.named("image"), Journal: s.journal, Attester: s.attest})
 }
 
 // newCSI makes the Secrets Store driver of the node.

@@ -8,12 +8,19 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/lockstep-gitops/lockstep/internal/image"
+	"github.com/lockstep-gitops/lockstep/internal/journal"
 	"github.com/lockstep-gitops/lockstep/internal/registry"
 	"github.com/lockstep-gitops/lockstep/internal/server"
 )
 
 // images are the registries' content, for the owner of the platform.
-type images struct{ registry *registry.Registry }
+type images struct {
+	registry *registry.Registry
+	journal  journal.Reader
+	attester *image.Attester
+	users    users
+}
 
 // Import implements server.Images.
 func (i images) Import(ctx context.Context, file, reference string) (string, error) {

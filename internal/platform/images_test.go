@@ -48,7 +48,7 @@ func TestImagesAreImportedAndListed(t *testing.T) {
 	if err := tarball.WriteToFile(file, name, img); err != nil {
 		t.Fatal(err)
 	}
-	door := images{r}
+	door := images{registry: r}
 	for _, reference := range []string{"redis:8", "redis:7", "quay.io/o/r:1"} {
 		if digest, err := door.Import(t.Context(), file, reference); err != nil || !strings.HasPrefix(digest, "sha256:") {
 			t.Fatalf("import as %s: %q, %v", reference, digest, err)

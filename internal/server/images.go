@@ -24,6 +24,57 @@ type Images interface {
 	Import(ctx context.Context, file, reference string) (digest string, err error)
 	// List returns the repositories of every registry with their tags, in order.
 	List(ctx context.Context) ([]Image, error)
+	// Show tells of one image where it comes from, what is said of it and which
+	// applications use it.
+	Show(ctx context.Context, reference string) (ImageDetail, error)
+}
+
+// ImageDetail is one image, by its digest.
+type ImageDetail struct {
+	Reference    string             `json:"reference"` // as it was asked for
+	Host         string             `json:"host"`
+	Repository   string             `json:"repository"`
+	Digest       string             `json:"digest"`
+	MediaType    string             `json:"media_type"`
+	Size         int64              `json:"size"` // bytes of its layers, compressed; 0 for an index
+	Created      time.Time          `json:"created,omitzero"`
+	Platforms    []string           `json:"platforms"`
+	Tags         []string           `json:"tags"` // that name this digest
+	Builds       []ImageBuild       `json:"builds"`
+	Attestations []ImageAttestation `json:"attestations"`
+	Packages     int                `json:"packages"`     // that its SBOM lists
+	Applications []string           `json:"applications"` // "argocd/storefront-dev"
+}
+
+// ImageBuild is one time that the image was built.
+type ImageBuild struct {
+	Repo   string    `json:"repo"`
+	Commit string    `json:"commit"`
+	Time   time.Time `json:"time"`
+	Run    string    `json:"run,omitempty"` // URL of the workflow run
+}
+
+// ImageAttestation is something signed about an image.
+type ImageAttestation struct {
+	Type     string `json:"type"` // predicate type: https://spdx.dev/Document
+	Digest   string `json:"digest"`
+	Key      string `json:"key"`
+	Verified bool   `json:"verified"`
+	Why      string `json:"why,omitempty"` // it is not verified
+}
+
+func (s *Server) showImage(r *http.Request) (any, error) {
+	if s.deps.Images == nil {
+		return nil, missing("a registry")
+	}
+	reference := r.URL.Query().Get("reference")
+	if reference == "" || len(reference) > maxReference {
+		return nil, problemf(http.StatusBadRequest, "name it like storefront.azurecr.io/web:v1", "%q names no image", bounded(reference))
+	}
+	d, err := s.deps.Images.Show(r.Context(), reference)
+	d.Platforms, d.Tags, d.Applications = append([]string{}, d.Platforms...), append([]string{}, d.Tags...), append([]string{}, d.Applications...)
+	d.Builds, d.Attestations = append([]ImageBuild{}, d.Builds...), append([]ImageAttestation{}, d.Attestations...)
+	return d, err
 }
 
 // Image is a repository of a registry.

@@ -35,6 +35,7 @@ func (s *Server) mux(importImage func(*http.Request) (any, error)) http.Handler 
 	do("PUT /api/v1/secrets/{vault}/{name}", s.setSecret)
 	do("PUT /api/v1/repos/{owner}/{repo}/secrets/{name}", s.setRepoSecret)
 	get("/images", s.listImages)
+	get("/images/show", s.showImage)
 	m.HandleFunc("POST /api/v1/images/import", long(importTimeout, importImage))
 	get("/components", s.listComponents)
 	m.HandleFunc("GET /api/v1/components/{name}/logs", s.componentLog)

@@ -137,6 +137,11 @@ func (c *Client) Images(ctx context.Context) ([]server.Image, error) {
 	return list.Items, err
 }
 
+// Image tells of one image.
+func (c *Client) Image(ctx context.Context, reference string) (server.ImageDetail, error) {
+	return get[server.ImageDetail](ctx, c, "/images/show?reference="+url.QueryEscape(reference))
+}
+
 // ImportImage puts the image in a file, an absolute path, into the registry
 // that reference names, and returns its digest.
 func (c *Client) ImportImage(ctx context.Context, file, reference string) (server.ImportedImage, error) {

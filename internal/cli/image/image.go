@@ -1,5 +1,6 @@
 // Package image is `lockstep image`: container images in the registries of this
-// machine, put there from files, and listed. Start reading at [New].
+// machine: put there from files, listed, and where one comes from. Start reading
+// at [New].
 package image
 
 import (
@@ -25,9 +26,9 @@ const maxTags = 4
 
 // New makes the command and its verbs.
 func New(inv *invocation.Invocation) *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Images in the registries: import, list", Aliases: []string{"images"},
-		Example: "  lockstep image import redis.tar docker.io/library/redis:7\n  lockstep image list"}
-	cmd.AddCommand(importCommand(inv), listCommand(inv))
+	cmd := &cobra.Command{Use: "image", Short: "Images in the registries: import, list, show", Aliases: []string{"images"},
+		Example: "  lockstep image import redis.tar docker.io/library/redis:7\n  lockstep image list\n  lockstep image show storefront.azurecr.io/storefront:latest"}
+	cmd.AddCommand(importCommand(inv), listCommand(inv), showCommand(inv))
 	return cmd
 }
 

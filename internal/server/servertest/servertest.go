@@ -381,6 +381,23 @@ type images struct{ p *Platform }
 
 func (i images) List(context.Context) ([]server.Image, error) { return i.p.Images, nil }
 
+func (i images) Show(_ context.Context, reference string) (server.ImageDetail, error) {
+	const name = "storefront.azurecr.io/storefront"
+	if !strings.HasPrefix(reference, name) {
+		return server.ImageDetail{}, &server.Problem{Status: 404, Title: "there is no image " + reference, Hint: "lockstep image list"}
+	}
+	return server.ImageDetail{
+		Reference: reference, Host: "storefront.azurecr.io", Repository: "storefront", Digest: "sha256:" + strings.Repeat("4f", 32),
+		MediaType: "application/vnd.oci.image.manifest.v1+json", Size: 4_200_000, Created: i.p.Now(), Platforms: []string{"linux/amd64"}, Tags: []string{"v1"},
+		Builds: []server.ImageBuild{{Repo: "contoso/storefront", Commit: Source, Time: i.p.Now(), Run: "http://github.localhost/contoso/storefront/actions/runs/1"}},
+		Attestations: []server.ImageAttestation{
+			{Type: "https://slsa.dev/provenance/v1", Key: "k", Verified: true},
+			{Type: "https://spdx.dev/Document", Key: "other", Why: "not signed by key k"},
+		},
+		Packages: 12, Applications: []string{"argocd/storefront-dev"},
+	}, nil
+}
+
 func (i images) Import(_ context.Context, file, reference string) (string, error) {
 	if i.p.ImportError != nil {
 		return "", i.p.ImportError
