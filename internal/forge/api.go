@@ -84,6 +84,8 @@ func (f *Forge) newAPI() http.Handler {
 	f.webhookRoutes(rt)
 	f.releaseRoutes(rt)
 	f.deployRoutes(rt)
+	f.keyRoutes(rt)
+	f.forkRoutes(rt)
 	f.fallbackRoutes(rt)
 	return f.apiGate(rt.mux)
 }

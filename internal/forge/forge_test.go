@@ -112,7 +112,7 @@ func (h *house) git(dir string, args ...string) string {
 func (h *house) tryGit(dir string, args ...string) (string, error) {
 	cmd := exec.Command("git", append([]string{"-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "credential.helper="}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(git.Env(), "HOME="+dir, "GIT_ASKPASS=true", "NO_PROXY=*",
+	cmd.Env = append(git.Env(), "PATH="+os.Getenv("PATH"), "HOME="+dir, "GIT_ASKPASS=true", "NO_PROXY=*",
 		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
 	out, err := cmd.CombinedOutput()
 	return string(out), err

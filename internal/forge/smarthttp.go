@@ -86,7 +86,7 @@ func parseGitRoute(r *http.Request) (gitRoute, bool) {
 	if _, _, ok := parseArchive(route.action); ok || isDownload(route.action) {
 		return route, r.Method == http.MethodGet
 	}
-	return gitRoute{}, false
+	return route, isLFS(route.action)
 }
 
 func (f *Forge) serveGit(w http.ResponseWriter, r *http.Request) {
@@ -140,6 +140,10 @@ func (f *Forge) serveGit(w http.ResponseWriter, r *http.Request) {
 	case "git-receive-pack":
 		f.receivePack(w, r, route.full, id)
 	default:
+		if isLFS(route.action) {
+			f.serveLFS(w, r, repo, id, route.action)
+			return
+		}
 		if isDownload(route.action) {
 			f.serveDownload(w, r, repo, route.action)
 			return

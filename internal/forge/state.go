@@ -51,7 +51,7 @@ func openState(ctx context.Context, path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("forge: open state %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(8)
-	if _, err := db.ExecContext(ctx, schema+eventSchema+pullSchema+protectSchema+webhookSchema+releaseSchema+deploySchema); err != nil {
+	if _, err := db.ExecContext(ctx, schema+eventSchema+pullSchema+protectSchema+webhookSchema+releaseSchema+deploySchema+lfsSchema); err != nil {
 		return nil, errors.Join(fmt.Errorf("forge: open state %s: %w", path, err), db.Close())
 	}
 	if err := migrate(ctx, db); err != nil {

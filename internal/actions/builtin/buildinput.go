@@ -268,11 +268,15 @@ func directory(ctx context.Context, c *Call, input string) (dir, repoDir string,
 		if t.root == nil {
 			return "", "", c.errorf("", "build context %q is not a directory", input)
 		}
-		dir := filepath.Join(t.root.Name(), strings.TrimPrefix(abs, t.at))
+		inside := path.Clean("./" + strings.TrimPrefix(abs, t.at))
 		if opened {
-			dir = filepath.Join(c.Job.Temp.Name(), "_lockstep", "copies", filepath.Base(t.root.Name()), path.Base(abs))
+			inside = path.Join("_lockstep/copies", path.Base(t.root.Name()), path.Base(abs))
 			_ = t.root.Close()
 		}
+		if err := c.plainIn(c.Job.Temp, inside); err != nil {
+			return "", "", err
+		}
+		dir := filepath.Join(c.Job.Temp.Name(), filepath.FromSlash(inside))
 		if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
 			return "", "", c.errorf("", "build context %q is not a directory", input)
 		}
@@ -292,11 +296,14 @@ func directory(ctx context.Context, c *Call, input string) (dir, repoDir string,
 	return filepath.Join(c.Job.WorkspaceDir, filepath.FromSlash(inside)), inside, nil
 }
 
-// plainPath refuses a path with a link in it: the builder works on this
-// machine, not in the sandbox.
-func (c *Call) plainPath(inside string) error {
+// plainPath refuses a path of the workspace with a link in it.
+func (c *Call) plainPath(inside string) error { return c.plainIn(c.Job.Files, inside) }
+
+// plainIn refuses a path with a link in it: the builder works on this machine,
+// not in the sandbox.
+func (c *Call) plainIn(root *os.Root, inside string) error {
 	for part := inside; part != "."; part = path.Dir(part) {
-		if fi, err := c.Job.Files.Lstat(part); err != nil || fi.Mode()&os.ModeSymlink != 0 {
+		if fi, err := root.Lstat(part); err != nil || fi.Mode()&os.ModeSymlink != 0 {
 			return c.errorf("use the real path", "path %q goes through the symbolic link %q", inside, part)
 		}
 	}

@@ -26,6 +26,9 @@ func setupBuildx() Action {
 			c.SetOutput("name", "lockstep")
 			c.SetOutput("driver", "remote")
 			c.SetOutput("platforms", "linux/amd64")
+			c.SetOutput("endpoint", "lockstep")
+			c.SetOutput("status", "running")
+			c.SetOutput("nodes", `[{"name":"lockstep","endpoint":"lockstep","status":"running","platforms":"linux/amd64"}]`)
 			return nil
 		},
 	}

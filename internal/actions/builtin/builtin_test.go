@@ -162,6 +162,31 @@ func TestBuildRequest(t *testing.T) {
 	}
 }
 
+func TestContextsOutsideOfTheWorkspace(t *testing.T) {
+	c, _, _, _ := call(t, "docker/build-push-action@v6", map[string]string{"context": "."})
+	onHost(t, c)
+	outside := t.TempDir()
+	write(t, outside+"/ctx/Dockerfile", "FROM scratch\n")
+	write(t, c.Job.TempPath+"/ctx/Dockerfile", "FROM scratch\n")
+	for _, input := range []string{outside + "/ctx", c.Job.TempPath + "/ctx"} {
+		dir, _, err := directory(t.Context(), c, input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(dir + "/Dockerfile"); err != nil || !strings.HasPrefix(dir, c.Job.TempPath) {
+			t.Errorf("%s: %s %v", input, dir, err)
+		}
+	}
+	if err := os.Symlink("/etc", c.Job.TempPath+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, input := range []string{c.Job.TempPath + "/link", "/nowhere/at/all", "../.."} {
+		if dir, _, err := directory(t.Context(), c, input); err == nil {
+			t.Errorf("%s: %s", input, dir)
+		}
+	}
+}
+
 func TestMetadata(t *testing.T) {
 	for _, c := range []struct{ ref, tags, flavor, want string }{
 		{"refs/heads/main", "", "", "r.example/a:main"},
@@ -222,6 +247,17 @@ func TestLoginAndLogout(t *testing.T) {
 	if config, _ = readDockerConfig(c.Job.Home); len(config.Auths) != 0 {
 		t.Errorf("after logout %+v", config)
 	}
+	c.With["registry-auth"] = "- registry: x.azurecr.io\n  username: u\n  password: p\n- registry: y.azurecr.io\n  username: u\n  password: p\n"
+	if err := a.Run(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if config, _ = readDockerConfig(c.Job.Home); len(config.Auths) != 2 {
+		t.Errorf("two logins: %+v", config)
+	}
+	if err := a.Post(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	c.With["registry-auth"], c.With["registry"] = "", "x.azurecr.io"
 	c.With["password"] = "wrong"
 	if err := a.Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), "refused the login with status 401") {
 		t.Errorf("wrong password: %v", err)

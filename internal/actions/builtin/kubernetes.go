@@ -31,7 +31,7 @@ func kubernetesActions() []Action {
 		{Name: "azure/k8s-bake", Inputs: map[string]string{"renderengine": "", "helmchart": "", "overridefiles": "", "overrides": "", "releasename": "", "namespace": "",
 			"kustomizationpath": "", "dockercomposefile": "", "arguments": "", "silent": "false"},
 			NoEffect: map[string]string{"helm-version": "the helm of this job is used", "kubectl-version": "the kubectl of this job is used"}, Run: runBake},
-		{Name: "azure/docker-login", Inputs: map[string]string{"login-server": "https://index.docker.io/v1/", "username": "", "password": ""}, Run: func(ctx context.Context, c *Call) error {
+		{Name: "azure/docker-login", Inputs: map[string]string{"login-server": "https://index.docker.io/v1/", "username": "", "password": ""}, Post: postLogin, Run: func(ctx context.Context, c *Call) error {
 			c.With["registry"], c.With["logout"] = c.With["login-server"], "true"
 			return runLogin(ctx, c)
 		}},

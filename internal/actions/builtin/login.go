@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // hubKey is the name of Docker Hub in docker's configuration.
@@ -23,11 +25,34 @@ const hubKey = "https://index.docker.io/v1/"
 func dockerLogin() Action {
 	return Action{
 		Name:   "docker/login-action",
-		Inputs: map[string]string{"registry": "", "username": "", "password": "", "logout": "true"},
+		Inputs: map[string]string{"registry": "", "username": "", "password": "", "logout": "true", "registry-auth": ""},
 		NoEffect: map[string]string{"ecr": "Amazon's registries have no special login here",
-			"scope": "the login is for the whole registry", "registry-auth": "give registry, username and password"},
-		Run: runLogin, Post: postLogin,
+			"scope": "the login is for the whole registry"},
+		Run: runLogins, Post: postLogin,
 	}
+}
+
+// runLogins logs in to one registry, or to all of registry-auth.
+func runLogins(ctx context.Context, c *Call) error {
+	text := c.With["registry-auth"]
+	if text == "" {
+		return runLogin(ctx, c)
+	}
+	var list []struct{ Registry, Username, Password string }
+	if err := yaml.Unmarshal([]byte(text), &list); err != nil {
+		// The text of the error may hold a part of a password.
+		return c.errorf("write a list of registry, username and password", "input registry-auth is no YAML list")
+	}
+	var hosts []string
+	for _, l := range list {
+		c.With["registry"], c.With["username"], c.With["password"] = l.Registry, l.Username, l.Password
+		if err := runLogin(ctx, c); err != nil {
+			return err
+		}
+		hosts = append(hosts, c.State["host"])
+	}
+	c.State["host"] = strings.Join(hosts, " ")
+	return nil
 }
 
 func runLogin(ctx context.Context, c *Call) error {
@@ -72,8 +97,10 @@ func postLogin(_ context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	delete(config.Auths, configKey(c.State["host"]))
-	c.Logf("Removing login credentials for %s", c.State["host"])
+	for host := range strings.FieldsSeq(c.State["host"]) {
+		delete(config.Auths, configKey(host))
+		c.Logf("Removing login credentials for %s", host)
+	}
 	return config.write(c.Job.Home)
 }
 

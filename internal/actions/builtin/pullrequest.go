@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/mail"
 	"net/url"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -127,15 +127,15 @@ func pullBranch(ctx context.Context, c *Call) (string, error) {
 	return branch, nil
 }
 
+var person = regexp.MustCompile(`^[^<>\n]+ <[^<>\s]+@[^<>\s]+>$`)
+
 func pushChanges(ctx context.Context, c *Call, branch, base string) (string, error) {
 	dir := path.Join(c.Job.Workspace, c.With["path"])
 	actor := orElse(c.env("GITHUB_ACTOR"), "github-actions[bot]")
 	author := orElse(c.With["author"], fmt.Sprintf("%s <%s@users.noreply.github.com>", actor, actor))
 	committer := orElse(c.With["committer"], "github-actions[bot] <41898282+github-actions[bot]@users.noreply.github.com>")
 	for _, who := range []string{author, committer} {
-		if i := strings.LastIndexByte(who, '<'); i < 1 {
-			return "", c.errorf("write it as Name <address@example.com>", "%q names no person", who)
-		} else if _, err := mail.ParseAddress(who[i:]); err != nil {
+		if !person.MatchString(who) {
 			return "", c.errorf("write it as Name <address@example.com>", "%q names no person", who)
 		}
 	}

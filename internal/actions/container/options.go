@@ -97,7 +97,7 @@ type flags struct {
 	pids                                int64
 	healthInterval, healthTimeout       time.Duration
 	healthStart, startInterval          time.Duration
-	noHealth, stdin                     bool
+	noHealth                            bool
 	stopTimeout                         int
 	mounts, tmpfs, caps                 []string
 }

@@ -1,6 +1,6 @@
 // Package docker is the `docker` program that jobs find on their PATH when the
 // machine has none. It understands the command line and hands the work to the
-// engine of the job ([engine]) over a unix socket.
+// engine of the job (package engine, below) over a unix socket.
 //
 // Input: the arguments; ~/.docker/config.json; files of the job, which it sends
 // along. Output: what docker prints, and its exit code.
@@ -14,8 +14,6 @@
 // verbs and options fail with exit code 2 and say so.
 //
 // Start reading at [Main] and commands.
-//
-// [engine]: see the package below.
 package docker
 
 import (

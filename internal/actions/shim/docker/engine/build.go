@@ -103,6 +103,9 @@ func contexts(dir string, into map[string]string) error {
 		return nil
 	}
 	for _, e := range entries {
+		if !e.IsDir() { // a link would lead the builder out of what was sent
+			return fmt.Errorf("the build context %q is no folder", e.Name())
+		}
 		into[e.Name()] = filepath.Join(dir, "named", e.Name())
 	}
 	return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -221,6 +222,32 @@ func TestHostileStreams(t *testing.T) {
 		if resp.StatusCode != c.status || !strings.Contains(string(data), c.want) {
 			t.Errorf("%s %q: %d %s", c.path, c.body, resp.StatusCode, data)
 		}
+	}
+}
+
+func TestContextThatIsALink(t *testing.T) {
+	dir := t.TempDir()
+	var stream bytes.Buffer
+	w := tar.NewWriter(&stream)
+	for _, h := range []*tar.Header{{Name: "context", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "named/x", Typeflag: tar.TypeSymlink, Linkname: "/etc"}} {
+		if h.Name == "named/x" {
+			if err := w.WriteHeader(&tar.Header{Name: "named/", Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := receive(&stream, dir)
+	if err == nil {
+		err = contexts(dir, map[string]string{})
+	}
+	if err == nil {
+		t.Error("a link was taken as a context")
 	}
 }
 
