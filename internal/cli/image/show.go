@@ -67,14 +67,14 @@ func describe(w io.Writer, d server.ImageDetail) error {
 		b.WriteString(line("Size", fmt.Sprintf("%.1f MB compressed", float64(d.Size)/1e6)))
 	}
 	if !d.Created.IsZero() {
-		b.WriteString(line("Created", d.Created.Local().Format(time.DateTime)))
+		b.WriteString(line("Created", stamp(d.Created)))
 	}
 	for i, made := range d.Builds {
 		key := ""
 		if i == 0 {
 			key = "Built from"
 		}
-		text := fmt.Sprintf("%s %.12s at %s", made.Repo, made.Commit, made.Time.Local().Format(time.DateTime))
+		text := fmt.Sprintf("%s %.12s at %s", made.Repo, made.Commit, stamp(made.Time))
 		if made.Run != "" {
 			text += ", " + made.Run
 		}
@@ -123,3 +123,5 @@ func orDash(s string) string {
 	}
 	return s
 }
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
