@@ -110,16 +110,21 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if g.via == nil {
 		g.via = func(*url.URL) (*url.URL, error) { return nil, nil }
 	}
-	g.out = &http.Transport{
-		DialContext:         g.dial,
+	g.out = g.transport(g.dial)
+	return g, nil
+}
+
+// transport is for absolute-URI requests to other hosts.
+func (g *Gateway) transport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext:         dial,
 		Proxy:               func(r *http.Request) (*url.URL, error) { return g.via(r.URL) },
 		DisableCompression:  true,
-		TLSHandshakeTimeout: cfg.DialTimeout,
+		TLSHandshakeTimeout: g.cfg.DialTimeout,
 		IdleConnTimeout:     30 * time.Second,
 		MaxIdleConnsPerHost: 4,
 		MaxIdleConns:        64,
 	}
-	return g, nil
 }
 
 // Route gives the hosts that match patterns to h. A pattern is a host name

@@ -47,10 +47,10 @@ func (d *door) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("lockstep: %d tunnels are open, the most allowed; try again when one has ended", cap(d.g.tunnels)), http.StatusServiceUnavailable)
 		return
 	}
-	far, err := d.g.dialOut(r.Context(), net.JoinHostPort(host, port))
+	far, err := d.dialOut(r.Context(), net.JoinHostPort(host, port))
 	if err != nil {
 		d.g.log.Debug("tunnel failed", "host", host, "err", err)
-		http.Error(w, "lockstep: "+err.Error(), http.StatusBadGateway)
+		http.Error(w, "lockstep: "+err.Error(), statusOf(err))
 		return
 	}
 	conn, ok := d.hijack(w)
@@ -63,7 +63,7 @@ func (d *door) connect(w http.ResponseWriter, r *http.Request) {
 
 // refusal is the text for a host that this listener does not relay to.
 func (d *door) refusal(host string) string {
-	return fmt.Sprintf("lockstep: this proxy does not relay to %q: it only serves %v.\n", host, d.g.Hosts())
+	return fmt.Sprintf("lockstep: this proxy does not relay to %q: it only serves %v.\n", host, d.hosts())
 }
 
 // hijack takes the connection over and confirms the CONNECT.
@@ -112,19 +112,24 @@ func (d *door) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, d.refusal(host), http.StatusForbidden)
 		return
 	}
+	if err := d.mayName(r.URL); err != nil {
+		http.Error(w, "lockstep: "+err.Error(), http.StatusForbidden)
+		return
+	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(*httputil.ProxyRequest) {}, // the URL is already the target's
-		Transport:     d.g.out,
+		Transport:     d.out,
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			http.Error(w, fmt.Sprintf("lockstep: forward to %s: %v", r.URL.Host, err), http.StatusBadGateway)
+			http.Error(w, fmt.Sprintf("lockstep: forward to %s: %v", r.URL.Host, err), statusOf(err))
 		},
 	}
 	proxy.ServeHTTP(w, r)
 }
 
 // dialOut connects to address, through the upstream proxy where there is one.
-func (g *Gateway) dialOut(ctx context.Context, address string) (net.Conn, error) {
+func (d *door) dialOut(ctx context.Context, address string) (net.Conn, error) {
+	g := d.g
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.DialTimeout)
 	defer cancel()
 	upstream, err := g.via(&url.URL{Scheme: "https", Host: address})
@@ -132,11 +137,14 @@ func (g *Gateway) dialOut(ctx context.Context, address string) (net.Conn, error)
 		return nil, fmt.Errorf("proxy for %s: %w", address, err)
 	}
 	if upstream == nil {
-		conn, err := g.dial(ctx, "tcp", address)
+		conn, err := d.dial(ctx, "tcp", address)
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", address, err)
 		}
 		return conn, nil
+	}
+	if err := d.mayName(&url.URL{Scheme: "https", Host: address}); err != nil {
+		return nil, err
 	}
 	port := upstream.Port()
 	if port == "" {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -24,6 +26,13 @@ type Options struct {
 	Tunnel bool
 	// Node marks the requests of this listener for [FromNode].
 	Node bool
+	// Serves says which routed hosts this listener serves; nil is all of them.
+	Serves func(host string) bool
+	// Reaches refuses addresses to which tunnels and forwarded requests would
+	// go, after the name was resolved; nil refuses none. Behind an upstream
+	// proxy, which resolves names itself, only literal addresses and localhost
+	// are asked about.
+	Reaches func(netip.AddrPort) error
 }
 
 type nodeKey struct{}
@@ -46,7 +55,11 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener, opts Options) error
 	}
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	d := &door{g: g, opts: opts}
+	d := &door{g: g, opts: opts, out: g.out}
+	if opts.Reaches != nil { // connections are not shared with other doors
+		d.out = g.transport(d.dial)
+		defer d.out.CloseIdleConnections()
+	}
 	_, d.port = splitHost(l.Addr().String())
 	d.server = g.newServer(base, d)
 	if opts.TLS {
@@ -126,6 +139,7 @@ type door struct {
 	opts   Options
 	port   string // own port, decimal
 	server *http.Server
+	out    *http.Transport // of forwarded absolute-URI requests
 
 	running sync.WaitGroup // handlers that hold hijacked connections
 }
@@ -164,9 +178,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveRouted hands a request to the handler of its host.
 func (d *door) serveRouted(w http.ResponseWriter, r *http.Request, scheme, hostport string) {
 	host, port := splitHost(hostport)
-	h := d.g.handler(host)
+	h := d.handler(host)
 	if h == nil {
-		if h = d.g.defaultHandler(); h == nil {
+		if h = d.g.defaultHandler(); h == nil || d.opts.Serves != nil {
 			http.Error(w, d.unknown(host), http.StatusMisdirectedRequest)
 			return
 		}
@@ -180,16 +194,33 @@ func (d *door) serveRouted(w http.ResponseWriter, r *http.Request, scheme, hostp
 	h.ServeHTTP(w, r)
 }
 
+// handler finds the handler of a host that this listener serves.
+func (d *door) handler(host string) http.Handler {
+	if d.opts.Serves != nil && !d.opts.Serves(strings.TrimSuffix(strings.ToLower(host), ".")) {
+		return nil
+	}
+	return d.g.handler(host)
+}
+
+// hosts are the routed patterns that this listener serves.
+func (d *door) hosts() []string {
+	hosts := d.g.Hosts()
+	if d.opts.Serves != nil {
+		hosts = slices.DeleteFunc(hosts, func(h string) bool { return !d.opts.Serves(h) })
+	}
+	return hosts
+}
+
 // unknown is the text for a host without a route.
 func (d *door) unknown(host string) string {
-	return fmt.Sprintf("lockstep: host %q is not served here. Hosts served: %s.\n", host, strings.Join(d.g.Hosts(), ", "))
+	return fmt.Sprintf("lockstep: host %q is not served here. Hosts served: %s.\n", host, strings.Join(d.hosts(), ", "))
 }
 
 // ours reports whether a proxy request for host:port means a routed host. Only
 // the default ports and our own do: another port of such a name, and any port
 // of this machine's own names, belongs to another server.
 func (d *door) ours(host, port, scheme string) bool {
-	if d.g.handler(host) == nil {
+	if d.handler(host) == nil {
 		return false
 	}
 	if port == "" {
