@@ -20,7 +20,7 @@ func (f *Forge) commitRoutes(rt routes) {
 	rt.handle("GET /repos/{owner}/{repo}/git/ref/{ref...}", scopeContents, f.apiRef)
 	rt.handle("GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", scopeContents, f.apiMatchingRefs)
 	rt.handle("GET /repos/{owner}/{repo}/commits", scopeContents, f.apiCommits)
-	rt.handle("GET /repos/{owner}/{repo}/commits/{ref...}", scopeContents, f.apiCommitOrStatus)
+	rt.handle("GET /repos/{owner}/{repo}/commits/{ref...}", scopeContents+","+scopeStatuses+","+scopeChecks, f.apiCommitOrStatus)
 	rt.handle("POST /repos/{owner}/{repo}/statuses/{sha}", scopeStatuses, f.apiCreateStatus)
 }
 

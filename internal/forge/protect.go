@@ -238,13 +238,16 @@ func (f *Forge) missingChecks(ctx context.Context, repo *repository, sha string,
 	return missing, nil
 }
 
-// contextStates is what each status context says of a commit.
+// contextStates is what each status context and check run says of a commit.
 func (f *Forge) contextStates(ctx context.Context, repo *repository, sha string) (map[string]string, error) {
 	all, err := f.statuses(ctx, repo, sha, true)
 	if err != nil {
 		return nil, err
 	}
-	states := map[string]string{}
+	states, err := f.checkStates(ctx, repo, sha)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range all {
 		states[s.Context] = s.State
 	}

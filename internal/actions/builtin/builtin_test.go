@@ -196,6 +196,13 @@ func TestMetadata(t *testing.T) {
 		{"refs/tags/v1.2.3-rc1", "type=semver,pattern={{version}}\ntype=semver,pattern={{major}}", "", "r.example/a:1.2.3-rc1"},
 		{"refs/heads/main", "type=sha", "", "r.example/a:sha-aaaaaaa"},
 		{"refs/heads/main", "type=sha,format=long,prefix=", "", "r.example/a:" + strings.Repeat("a", 40)},
+		{"refs/pull/7/merge", "", "", "r.example/a:pr-7"},
+		{"refs/heads/main", "type=edge\ntype=sha", "", "r.example/a:edge r.example/a:sha-aaaaaaa"},
+		{"refs/heads/main", "type=sha\ntype=ref,event=branch\ntype=raw,value=x,priority=2000", "", "r.example/a:x r.example/a:main r.example/a:sha-aaaaaaa"},
+		{"refs/tags/p1/v1.2.3", "type=match,pattern=v(\\d.\\d),group=1", "", "r.example/a:1.2 r.example/a:latest"},
+		{"refs/heads/main", "type=raw,value={{branch}}-{{sha}},enable={{is_default_branch}}", "prefix=p-,onlatest=true\nlatest=true", "r.example/a:p-main-aaaaaaa r.example/a:p-latest"},
+		{"refs/tags/1.2.3rc1", "type=pep440,pattern={{major}}\ntype=pep440,pattern={{version}}", "", "r.example/a:1.2.3rc1"},
+		{"refs/heads/main", "type=schedule", "", ""},
 		{"refs/heads/main", "type=raw,value=edge,enable=false\nnightly", "latest=true", "r.example/a:nightly r.example/a:latest"},
 	} {
 		call, a, out, _ := call(t, "docker/metadata-action@v5", map[string]string{"images": "r.example/A", "tags": c.tags, "flavor": c.flavor})
