@@ -34,8 +34,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-gitops/lockstep/internal/actions/container"
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
 	"github.com/lockstep-gitops/lockstep/internal/actions/logs"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/store"
 )
 
@@ -65,6 +67,18 @@ type Config struct {
 	KeepRuns        int           // newest runs whose logs are kept; default 1000
 	KillGrace       time.Duration // between the signals that end a step; default 2.5 s
 	Version         string        // of Lockstep, for the log
+
+	// Init is the program that starts sandboxes; "" means Self, which takes longer.
+	Init string
+	// Relays are what jobs reach of this machine. With any, each job has a
+	// network of its own; without, jobs share the machine's.
+	Relays []sandbox.Relay
+	Hosts  []string // further names of 127.0.0.1 in jobs
+	// Group names the cgroups of this platform's jobs; "" sets no limits.
+	Group string
+	// Remote is where actions come from that are not on the forge,
+	// "https://github.com"; "" is nowhere.
+	Remote string
 }
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -112,20 +126,21 @@ func (c Config) Validate() error {
 
 // Actions is the engine.
 type Actions struct {
-	cfg    Config
-	deps   Deps
-	log    *slog.Logger
-	store  *store.Store
-	logs   *logs.Store
-	runner *execute.Runner
-	ready  chan struct{}
-	wake   chan struct{}            // there may be queued runs
-	clock  chan struct{}            // schedules may have changed
-	told   map[string]chan struct{} // by kind: the outbox has something
-	slots  chan struct{}            // one per job that may run
-	groups groups
-	files  *files
-	minute time.Duration // of wait timers
+	cfg        Config
+	deps       Deps
+	log        *slog.Logger
+	store      *store.Store
+	logs       *logs.Store
+	runner     *execute.Runner
+	containers *container.Engine
+	ready      chan struct{}
+	wake       chan struct{}            // there may be queued runs
+	clock      chan struct{}            // schedules may have changed
+	told       map[string]chan struct{} // by kind: the outbox has something
+	slots      chan struct{}            // one per job that may run
+	groups     groups
+	files      *files
+	minute     time.Duration // of wait timers
 
 	mu     sync.Mutex
 	active map[int64]*activeRun
@@ -164,16 +179,12 @@ func New(cfg Config, deps Deps) (*Actions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("actions: %w", err)
 	}
-	runner := &execute.Runner{
-		Config: execute.Config{
-			Self: cfg.Self, JobsDir: filepath.Join(cfg.Dir, "jobs"), CacheDir: filepath.Join(cfg.Dir, "cache"), StateDir: cfg.StateDir, Masks: cfg.Masks,
-			ServerURL: cfg.ServerURL, APIURL: cfg.APIURL, ProxyEnv: cfg.ProxyEnv, Env: cfg.Env, Path: cfg.Path, ToolDir: cfg.ToolDir,
-			CAFile: cfg.CAFile, GoBuildCache: cfg.GoBuildCache, Version: cfg.Version, KillGrace: cfg.KillGrace,
-		},
-		Builder: deps.Builder, RegistryProbe: deps.Registry,
+	runner, containers, err := newRunner(cfg, deps)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("actions: %w", err), db.Close())
 	}
 	return &Actions{
-		cfg: cfg, deps: deps, log: deps.Log, store: db, logs: logs.NewStore(filepath.Join(cfg.Dir, "runs"), deps.Now), runner: runner,
+		cfg: cfg, deps: deps, log: deps.Log, store: db, logs: logs.NewStore(filepath.Join(cfg.Dir, "runs"), deps.Now), runner: runner, containers: containers,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.MaxParallelJobs),
 		clock: make(chan struct{}, 1), told: map[string]chan struct{}{eventKind: make(chan struct{}, 1), checkKind: make(chan struct{}, 1), runKind: make(chan struct{}, 1)},
 		active: map[int64]*activeRun{}, gates: map[int64]chan struct{}{}, groups: newGroups(), files: newFiles(), minute: time.Minute,
@@ -183,8 +194,11 @@ func New(cfg Config, deps Deps) (*Actions, error) {
 // Ready is closed when push events are being consumed.
 func (a *Actions) Ready() <-chan struct{} { return a.ready }
 
-// Close releases the database, after Run has returned.
-func (a *Actions) Close() error { return a.store.Close() }
+// Close releases what New opened, after Run has returned.
+func (a *Actions) Close() error {
+	a.runner.Actions.Close()
+	return errors.Join(a.containers.Close(), a.store.Close())
+}
 
 // SetSecret stores an Actions secret of a repository.
 func (a *Actions) SetSecret(ctx context.Context, repo, name string, value []byte) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/execute"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
 	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/store"
 	"github.com/lockstep-gitops/lockstep/internal/actions/trigger"
@@ -28,6 +29,11 @@ func interrupted() *Problem {
 // then are ended and marked as interrupted; those that only wait go on at the
 // next start.
 func (a *Actions) Run(ctx context.Context) error {
+	if a.cfg.Group != "" {
+		if err := sandbox.Sweep(a.cfg.Group); err != nil {
+			return fmt.Errorf("end leftovers of jobs: %w", err)
+		}
+	}
 	if err := os.RemoveAll(filepath.Join(a.cfg.Dir, "jobs")); err != nil {
 		return fmt.Errorf("remove leftovers of jobs: %w", err)
 	}

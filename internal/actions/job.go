@@ -217,9 +217,11 @@ func (l *level) place(ctx context.Context, o occurrence, record *Job, site *site
 	}()
 	plan := l.plan(o, record, token, site)
 	if l.deps.Services != nil {
-		vars, end := l.deps.Services.Open(l.scope(record, site, permissions))
+		scope := l.scope(record, site, permissions)
+		vars, end := l.deps.Services.Open(scope)
 		defer end()
-		plan.ServiceEnv = vars
+		kept := newStorage(l.deps.Services, scope)
+		plan.ServiceEnv, plan.Store, plan.Scans = vars, kept, kept
 	}
 	record.Status, record.Note, record.Started = store.InProgress, "", l.deps.Now().UTC()
 	_ = l.change(durable, false, func(t *telling) error {
@@ -259,11 +261,21 @@ func (l *level) plan(o occurrence, record *Job, token string, site *site) *execu
 	return &execute.Plan{
 		ID: record.ID, Workflow: l.callee.workflow, Job: o.job, Repo: r.Repo, Commit: r.Commit, Ref: r.Ref, Event: r.Event, Payload: l.payload, Actor: r.Actor, TriggeringActor: r.TriggeredBy,
 		RunID: r.ID, RunNumber: r.Number, Attempt: r.Attempt, Token: token, Secrets: site.secrets, Vars: site.vars, Needs: o.needs,
-		Inputs: l.inputs, Matrix: o.matrix, Strategy: o.strategy, Hard: l.hard, GitHub: github,
+		Inputs: l.inputs, Matrix: o.matrix, Strategy: o.strategy, Hard: l.hard, GitHub: github, Untrusted: r.Fork, RefProtected: l.refProtected(r.Repo, r.Ref),
 		Archive: func(ctx context.Context, commit string, w io.Writer) error {
 			return writeArchive(ctx, l.repo, commit, w)
 		},
 	}
+}
+
+// refProtected is github.ref_protected.
+func (l *level) refProtected(repo, ref string) bool {
+	branch, ok := strings.CutPrefix(ref, "refs/heads/")
+	if !ok || l.deps.Protection == nil {
+		return false
+	}
+	protected, err := l.deps.Protection.Protected(l.ctx, repo, branch)
+	return err == nil && protected
 }
 
 // scope is the job for the runner's services.

@@ -130,7 +130,7 @@ func (l *level) job(ctx context.Context, j *syntax.Job, status func(string) bool
 		return schedule.Skipped
 	}
 	if !j.Uses.IsSet() {
-		if f := execute.Preflight(l.callee.workflow, j); f != nil {
+		if f := l.runner.Preflight(ctx, l.callee.workflow, j); f != nil {
 			return l.refuse(durable, j, &Problem{Message: f.Message, Hint: f.Hint, File: f.File, Line: f.Line})
 		}
 	}

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -143,6 +144,14 @@ type Services interface {
 	REST() http.Handler
 	// DeleteRun removes what belongs to a run.
 	DeleteRun(ctx context.Context, run int64) error
+
+	// What built-in actions use; see package service.
+	SaveArtifact(ctx context.Context, scope service.Scope, spec service.ArtifactSpec, write func(io.Writer) error) (service.Artifact, error)
+	Artifacts(ctx context.Context, f service.ArtifactFilter) ([]service.Artifact, int, error)
+	OpenArtifact(ctx context.Context, repo string, id int64) (service.Artifact, service.Blob, error)
+	FindCache(ctx context.Context, scope service.Scope, key string, restore []string, version string) (service.Cache, bool, error)
+	OpenCache(c service.Cache) (service.Blob, error)
+	SaveCache(ctx context.Context, scope service.Scope, key, version string, write func(io.Writer) error) (service.Cache, error)
 }
 
 // Deps are what the engine uses.

@@ -37,6 +37,7 @@ const (
 	Runc           = "runc"
 	Buildkitd      = "buildkitd"
 	Pause          = "pause"
+	Init           = "lockstep-init"
 	CNIPtp         = "ptp"
 	CNIHostLocal   = "host-local"
 	CNIPortmap     = "portmap"
@@ -45,7 +46,7 @@ const (
 // Programs lists every carried program.
 func Programs() []string {
 	return []string{
-		Hyperkube, Containerd, ContainerdShim, Runc, Buildkitd, Pause,
+		Hyperkube, Containerd, ContainerdShim, Runc, Buildkitd, Pause, Init,
 		CNIPtp, CNIHostLocal, CNIPortmap,
 	}
 }
@@ -71,6 +72,7 @@ type Paths struct {
 	Runc           string
 	Buildkitd      string
 	Pause          string // static program that does nothing, for the sandbox image
+	Init           string // static program that starts the sandboxes of workflow jobs
 }
 
 // ErrNoPayload means that this binary was built without the node's programs.
@@ -95,7 +97,7 @@ func InDir(dir string) (Paths, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	return Paths{
 		Dir: dir, Hyperkube: at(Hyperkube), Containerd: at(Containerd), ContainerdShim: at(ContainerdShim),
-		Runc: at(Runc), Buildkitd: at(Buildkitd), Pause: at(Pause),
+		Runc: at(Runc), Buildkitd: at(Buildkitd), Pause: at(Pause), Init: at(Init),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/command"
 	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"github.com/lockstep-gitops/lockstep/internal/actions/schedule"
 	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
 
@@ -72,6 +73,7 @@ func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
 			}
 		},
 		AddPath: j.addPath,
+		Summary: func(markdown string) { j.report.Summary(j.number, j.masker.Text(markdown)) },
 		Annotate: func(a command.Annotation) {
 			j.annotate(a)
 			j.log(fmt.Sprintf("##[%s]%s:%d: %s", a.Level, a.File, a.Line, a.Message))
@@ -86,6 +88,7 @@ func (j *job) builtinJob() *builtin.Job {
 		Workspace: j.workspace(), WorkspaceDir: j.layout.work, Files: j.files, HomePath: homeDir, Home: j.home,
 		TempPath: tempDir, Temp: j.temp, ScratchDir: j.layout.scratch, Builder: j.Builder, RegistryProbe: j.RegistryProbe,
 		HTTP: j.HTTP, Store: p.Store, Scans: p.Scans,
+		Succeeded: func() bool { return j.currentStatus() == schedule.Success },
 		GoCandidates: []string{"/usr/local/go/bin/go", "/usr/lib/go/bin/go"},
 		Archive:      p.Archive, Mask: j.masker.Add,
 		Exec: func(ctx context.Context, dir string, env, args []string, out io.Writer) (int, error) {

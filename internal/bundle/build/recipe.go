@@ -45,6 +45,7 @@ func recipes(version map[string]string) []recipe {
 				"github.com/containernetworking/plugins/plugins/ipam/host-local",
 				"github.com/containernetworking/plugins/plugins/meta/portmap",
 				"./internal/bundle/pause",
+				"./internal/actions/sandbox/lockstep-init",
 			},
 			ldflags: "-s -w",
 		},
