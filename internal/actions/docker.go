@@ -28,7 +28,9 @@ func dockerSocket(builder builtin.Builder, containers *container.Engine, registr
 		if containers != nil {
 			deps.Containers = dockerContainers{containers, j.Box}
 		}
-		e, err := engine.New(engine.Config{Repo: j.Plan.Repo, Commit: j.Plan.Commit, Dir: j.Dir}, deps)
+		e, err := engine.New(engine.Config{
+			Repo: j.Plan.Repo, Commit: j.Plan.Commit, Ref: j.Plan.Ref, Run: j.Plan.RunID, Workflow: j.Plan.Workflow.File, Dir: j.Dir,
+		}, deps)
 		return e, nil, err
 	}}
 }

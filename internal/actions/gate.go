@@ -122,7 +122,7 @@ func (l *level) setDeployment(ctx context.Context, record *Job, state string) {
 	if l.deps.Deployments == nil || record.Gate == nil || record.Gate.Deployment == 0 {
 		return
 	}
-	if err := l.deps.Deployments.SetDeploymentStatus(ctx, record.Gate.Deployment, state, record.Gate.URL); err != nil {
+	if err := l.deps.Deployments.SetDeploymentStatus(ctx, l.run.Repo, record.Gate.Deployment, state, record.Gate.URL); err != nil {
 		l.log.Warn("set deployment status", "run", l.run.ID, "deployment", record.Gate.Deployment, "state", state, "err", err)
 	}
 }

@@ -120,7 +120,7 @@ type Deployment struct {
 // in_progress, success, failure, error, inactive.
 type Deployments interface {
 	CreateDeployment(ctx context.Context, d Deployment) (id int64, err error)
-	SetDeploymentStatus(ctx context.Context, id int64, state, url string) error
+	SetDeploymentStatus(ctx context.Context, repo string, id int64, state, url string) error
 }
 
 // Protection tells which branches are protected, for environments that only

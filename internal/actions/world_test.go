@@ -196,7 +196,7 @@ func (w *world) CreateDeployment(_ context.Context, d Deployment) (int64, error)
 	return int64(len(w.deployments)), nil
 }
 
-func (w *world) SetDeploymentStatus(_ context.Context, _ int64, state, url string) error {
+func (w *world) SetDeploymentStatus(_ context.Context, _ string, _ int64, state, url string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deployments = append(w.deployments, strings.TrimSpace(state+" "+url))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -15,7 +16,9 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions"
+	"github.com/lockstep-gitops/lockstep/internal/actions/service"
 	"github.com/lockstep-gitops/lockstep/internal/azure"
+	"github.com/lockstep-gitops/lockstep/internal/bundle"
 	"github.com/lockstep-gitops/lockstep/internal/cluster"
 	"github.com/lockstep-gitops/lockstep/internal/csi"
 	"github.com/lockstep-gitops/lockstep/internal/forge"
@@ -56,6 +59,9 @@ type system struct {
 	attest   *image.Attester
 	forge    *forge.Forge
 	actions  *actions.Actions
+	services *service.Service // of workflow jobs
+	programs bundle.Paths     // the carried ones; empty when there are none
+	jobDoor  net.Listener
 	server   *server.Server
 
 	node late // boxes that exist once the node has its network
@@ -74,7 +80,7 @@ func (s *system) assemble(ctx context.Context) (err error) {
 		return err
 	}
 	if s.azure, err = azure.New(azure.Config{Dir: s.cfg.path("azure"), TenantID: TenantID, SubscriptionID: SubscriptionID, Region: Region},
-		azure.Deps{Log: s.named("azure"), Journal: s.journal, ServiceAccountIssuer: issuer, ServiceAccountJWKS: s.serviceAccountKeys}); err != nil {
+		azure.Deps{Log: s.named("azure"), Journal: s.journal, ServiceAccountIssuer: issuer, ServiceAccountJWKS: s.serviceAccountKeys, IssuerJWKS: s.issuerKeys}); err != nil {
 		return err
 	}
 	if s.registry, err = registry.New(registry.Config{Dir: s.cfg.path("registry"), AnonymousPull: true},
@@ -90,6 +96,12 @@ func (s *system) assemble(ctx context.Context) (err error) {
 	if s.forge, err = forge.New(forge.Config{Dir: s.cfg.path("forge"), URL: s.cfg.URL("github.localhost"), User: forgeUser},
 		forge.Deps{Log: s.named("forge"), Journal: s.journal, Fallback: &workflows}); err != nil {
 		return err
+	}
+	if s.programs, err = bundle.Extract(ctx, s.cfg.path("programs")); err != nil && !errors.Is(err, bundle.ErrNoPayload) {
+		return err
+	}
+	if s.jobDoor, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+		return fmt.Errorf("open the door of workflow jobs: %w", err)
 	}
 	if s.actions, err = s.newActions(); err != nil {
 		return err
@@ -126,7 +138,9 @@ func (s *system) route() error {
 		hosts   []string
 		handler http.Handler
 	}{
-		{[]string{"github.localhost", "api.github.localhost"}, s.forge.Handler()},
+		{[]string{"github.localhost", "api.github.localhost", "uploads.github.localhost"}, s.forge.Handler()},
+		{[]string{service.ResultsHost}, s.services.Handler()},
+		{[]string{service.IssuerHost}, s.services.OIDC()},
 		{[]string{"localhost", "127.0.0.1", "lockstep.localhost"}, s.page()},
 		{[]string{"*.azurecr.io"}, s.registry.Handler()},
 	}

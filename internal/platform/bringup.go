@@ -66,13 +66,15 @@ func (l *late) gitops() *gitops.Engine {
 // bringUp starts everything that needs the node, in the order of what they need,
 // and declares the platform ready.
 func (s *system) bringUp(ctx context.Context, start starter) error {
-	var programs bundle.Paths
-	if err := s.step(ctx, "programs", func(ctx context.Context) (_ string, err error) {
-		programs, err = bundle.Extract(ctx, s.cfg.path("programs"))
-		if s.cfg.Kubeconfig != "" && errors.Is(err, bundle.ErrNoPayload) {
+	programs := s.programs
+	if err := s.step(ctx, "programs", func(context.Context) (string, error) {
+		switch {
+		case programs.Dir != "":
+			return "", nil
+		case s.cfg.Kubeconfig != "":
 			return "none carried: images cannot be built here", nil
 		}
-		return "", err
+		return "", bundle.ErrNoPayload
 	}); err != nil {
 		return err
 	}

@@ -96,11 +96,15 @@ func (s *system) run(ctx context.Context, door net.Listener) error {
 	start("front door", func(ctx context.Context) error {
 		return s.gateway.Serve(ctx, door, frontDoorOptions())
 	})
+	start("door of workflow jobs", func(ctx context.Context) error {
+		return s.gateway.Serve(ctx, s.jobDoor, jobDoorOptions(s.cfg.JobEnv))
+	})
 	start("forge", s.forge.Run)
+	start("runner services", s.services.Run)
 	start("actions", s.actions.Run)
 	g.Go(func() error { return s.bringUp(ctx, start) })
 	err := g.Wait()
-	if closeErr := errors.Join(s.actions.Close(), s.registry.Close(), s.azure.Close()); closeErr != nil {
+	if closeErr := errors.Join(s.actions.Close(), s.services.Close(), s.registry.Close(), s.azure.Close()); closeErr != nil {
 		s.log.Warn("not every store was closed in order", "error", closeErr)
 	}
 	if removeErr := s.removeContext(); removeErr != nil {

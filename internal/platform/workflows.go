@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions"
+	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"github.com/lockstep-gitops/lockstep/internal/actions/service"
+	"github.com/lockstep-gitops/lockstep/internal/azure"
 	"github.com/lockstep-gitops/lockstep/internal/forge"
 	"github.com/lockstep-gitops/lockstep/internal/gateway"
 	"github.com/lockstep-gitops/lockstep/internal/image"
@@ -22,14 +25,42 @@ const actionsBot = "github-actions[bot]"
 // newActions makes the workflow engine.
 func (s *system) newActions() (*actions.Actions, error) {
 	bundle := s.cfg.path("ca", "bundle.pem")
+	results := s.cfg.URL(service.ResultsHost)
+	services, err := service.New(service.Config{Dir: s.cfg.path("services"), URL: results, APIURL: s.cfg.URL("api.github.localhost")}, service.Deps{Log: s.named("services")})
+	if err != nil {
+		return nil, err
+	}
+	s.services = services
 	return actions.New(actions.Config{
 		Dir: s.cfg.path("actions"), Self: s.cfg.Self, StateDir: s.cfg.StateDir, Version: s.cfg.Version,
 		ServerURL: s.cfg.URL("github.localhost"), APIURL: s.cfg.URL("api.github.localhost"),
-		ProxyEnv: gateway.Env(s.cfg.Proxy(), bundle), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath, GoBuildCache: s.cfg.goBuildCache(),
+		ProxyEnv: gateway.Env(s.cfg.Proxy(), bundle, "localhost"), CAFile: bundle, Env: s.cfg.JobEnv, Path: s.cfg.JobPath, GoBuildCache: s.cfg.goBuildCache(),
+		Init: s.programs.Init, Relays: s.jobRelays(), Hosts: []string{service.ResultsHost, "uploads.github.localhost"}, Group: "lockstep-" + s.cfg.Name,
+		Remote: "https://github.com",
 	}, actions.Deps{
-		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge},
-		Builder: builds{s}, Checks: checks{s.forge}, Events: forgeEvents{s.forge}, Registry: s.gateway.Transport(),
+		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge}, Services: services,
+		Builder: builds{s}, Checks: checks{s.forge}, Deployments: deployments{s.forge}, Protection: s.forge, Events: forgeEvents{s.forge},
+		Registry: s.gateway.Transport(),
 	})
+}
+
+// jobRelays lead from a job's own network to the door of the jobs, under the
+// addresses that its environment names.
+func (s *system) jobRelays() []sandbox.Relay {
+	door := s.jobDoor.Addr().String()
+	relays := []sandbox.Relay{{Listen: "127.0.0.1:80", Dial: door}}
+	if s.cfg.Port != 80 {
+		relays = append(relays, sandbox.Relay{Listen: "127.0.0.1:" + portOf(s.cfg), Dial: door})
+	}
+	return relays
+}
+
+// issuerKeys are the keys of the tokens that workflow jobs get.
+func (s *system) issuerKeys(_ context.Context, issuer string) ([]byte, error) {
+	if issuer != service.Issuer || s.services == nil {
+		return nil, azure.ErrUnknownIssuer
+	}
+	return s.services.JWKS()
 }
 
 // jobTokens are the tokens that workflow jobs get.
@@ -55,10 +86,17 @@ func (b builds) Build(ctx context.Context, r actions.BuildRequest, progress io.W
 	for host, c := range r.Credentials {
 		credentials[host] = image.Credential(c)
 	}
+	exports := make([]image.Export, len(r.Exports))
+	for i, e := range r.Exports {
+		exports[i] = image.Export(e)
+	}
 	result, err := builder.Build(ctx, image.Request{
-		Repo: r.Repo, Commit: r.Commit, ContextDir: r.ContextDir, Dockerfile: r.Dockerfile, Tags: r.Tags, Push: r.Push, Load: r.Load,
+		Repo: r.Repo, Commit: r.Commit, ContextDir: r.ContextDir, Dockerfile: r.Dockerfile, Path: r.Path, Tags: r.Tags, Push: r.Push, Load: r.Load,
 		BuildArgs: r.BuildArgs, Labels: r.Labels, Target: r.Target, Platforms: r.Platforms, NoCache: r.NoCache,
-		Secrets: r.Secrets, Credentials: credentials,
+		Secrets: r.Secrets, Credentials: credentials, Annotations: r.Annotations, CacheFrom: r.CacheFrom, CacheTo: r.CacheTo, Contexts: r.Contexts,
+		SSH: r.SSH, NoCacheFilters: r.NoCacheFilters, Pull: r.Pull, Provenance: r.Provenance, SBOM: r.SBOM, Attests: r.Attests, AddHosts: r.AddHosts,
+		Network: r.Network, Allow: r.Allow, ShmSize: r.ShmSize, Ulimits: r.Ulimits, CgroupParent: r.CgroupParent, Exports: exports,
+		Source: b.s.sourceOf(r),
 	}, progress)
 	var failed *image.BuildError
 	if errors.As(err, &failed) {
@@ -67,34 +105,61 @@ func (b builds) Build(ctx context.Context, r actions.BuildRequest, progress io.W
 	return actions.BuildResult(result), err
 }
 
+// sourceOf is what an image's provenance says of its workflow run.
+func (s *system) sourceOf(r actions.BuildRequest) image.Source {
+	if r.Repo == "" {
+		return image.Source{}
+	}
+	url := s.cfg.URL("github.localhost") + "/" + r.Repo
+	source := image.Source{Repository: "git+" + url, Ref: r.Ref, Workflow: r.Workflow, Builder: s.cfg.URL("github.localhost") + "/lockstep/runner"}
+	if r.Run != 0 {
+		source.Invocation = fmt.Sprintf("%s/actions/runs/%d", url, r.Run)
+	}
+	return source
+}
+
 // checks puts the state of jobs on commits.
 type checks struct{ forge *forge.Forge }
 
 // SetCheck implements actions.Checks.
 func (t checks) SetCheck(ctx context.Context, c actions.Check) error {
-	state, description := "pending", c.Title
-	switch c.Conclusion {
-	case "":
-	case "success", "skipped", "neutral":
-		state = "success"
-	case "failure":
-		state = "failure"
-	default:
-		state = "error"
+	run := forge.CheckRun{
+		Commit: c.Commit, Name: c.Name, ExternalID: c.ExternalID, Suite: fmt.Sprint(c.Run), Status: c.Status, Conclusion: c.Conclusion, DetailsURL: c.DetailsURL,
+		Started: c.Started, Completed: c.Completed, Title: c.Title, Summary: c.Summary, Workflow: c.Workflow,
 	}
-	if runes := []rune(description); len(runes) > 140 { // GitHub's limit
-		description = string(runes[:139]) + "…"
+	for _, a := range c.Annotations {
+		if a.File == "" {
+			continue // GitHub's are of files
+		}
+		level := a.Level
+		if level == "error" {
+			level = "failure"
+		}
+		run.Annotations = append(run.Annotations, forge.Annotation{
+			Path: a.File, StartLine: max(a.Line, 1), EndLine: max(a.Line, a.EndLine, 1), StartColumn: a.Column, EndColumn: a.EndColumn, Level: level, Message: a.Message, Title: a.Title,
+		})
 	}
-	name := c.Workflow
-	if strings.HasPrefix(name, ".github/") { // a file without a name
-		name = path.Base(name)
-	}
-	if !strings.HasPrefix(c.Name, ".github/") { // a check of the file as a whole
-		name += "/" + c.Name
-	}
-	return t.forge.SetStatus(ctx, c.Repo, c.Commit, forge.Status{
-		Context: name, State: state, Description: description, TargetURL: c.DetailsURL, Creator: actionsBot,
+	_, err := t.forge.SetCheckRun(ctx, c.Repo, run)
+	return err
+}
+
+// deployments records the deployments of jobs.
+type deployments struct{ forge *forge.Forge }
+
+// CreateDeployment implements actions.Deployments.
+func (t deployments) CreateDeployment(ctx context.Context, d actions.Deployment) (int64, error) {
+	return t.forge.CreateDeployment(ctx, d.Repo, forge.Deployment{
+		Ref: d.Ref, SHA: d.Commit, Environment: d.Environment, Creator: d.Creator, Cause: d.Commit,
+		ProductionEnvironment: strings.HasPrefix(strings.ToLower(d.Environment), "prod"),
 	})
+}
+
+// SetDeploymentStatus implements actions.Deployments.
+func (t deployments) SetDeploymentStatus(ctx context.Context, repo string, id int64, state, url string) error {
+	if state == "waiting" {
+		state = "pending" // REST has no other word for it
+	}
+	return t.forge.SetDeploymentStatus(ctx, repo, id, forge.DeploymentStatus{State: state, EnvironmentURL: url, Creator: actionsBot})
 }
 
 // forgeEvents are the forge's events for the engine.

@@ -88,7 +88,7 @@ func runBuildPush(ctx context.Context, c *Call) error {
 
 // buildRequest reads the inputs. repoDir is the context within the repository.
 func buildRequest(ctx context.Context, c *Call) (r BuildRequest, repoDir string, err error) {
-	r = BuildRequest{Repo: c.Job.Repo, Commit: c.Job.Commit, Target: c.With["target"], Tags: c.list("tags", true),
+	r = BuildRequest{Repo: c.Job.Repo, Commit: c.Job.Commit, Ref: c.Job.Ref, Run: c.Job.Run, Workflow: c.Job.Workflow, Target: c.With["target"], Tags: c.list("tags", true),
 		Platforms: c.list("platforms", true), Secrets: map[string][]byte{}}
 	for name, to := range map[string]*bool{"push": &r.Push, "load": &r.Load, "no-cache": &r.NoCache} {
 		if *to, err = c.flag(name); err != nil {

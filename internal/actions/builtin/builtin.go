@@ -30,6 +30,8 @@ type Job struct {
 	Repo      string // "owner/name"
 	Commit    string
 	Ref       string // full ref name
+	Run       int64  // of the workflow
+	Workflow  string // its file
 	ServerURL string // of the forge, without trailing slash
 	Token     string // the job's own
 

@@ -7,7 +7,9 @@ import (
 
 // BuildRequest is one image to build.
 type BuildRequest struct {
-	Repo, Commit      string   // for the journal
+	Repo, Commit      string // for the journal
+	Ref, Workflow     string // for the provenance, with Run
+	Run               int64
 	ContextDir        string   // directory on this machine
 	Dockerfile        string   // path relative to ContextDir, default "Dockerfile"
 	Path              string   // of ContextDir in the repository, "" for its root

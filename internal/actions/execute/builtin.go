@@ -84,11 +84,11 @@ func (j *job) newCall(ctx context.Context, st *running) (*builtin.Call, error) {
 func (j *job) builtinJob() *builtin.Job {
 	p := j.plan
 	return &builtin.Job{
-		Repo: p.Repo, Commit: p.Commit, Ref: p.Ref, ServerURL: j.Config.ServerURL, Token: p.Token,
+		Repo: p.Repo, Commit: p.Commit, Ref: p.Ref, Run: p.RunID, Workflow: p.Workflow.File, ServerURL: j.Config.ServerURL, Token: p.Token,
 		Workspace: j.workspace(), WorkspaceDir: j.layout.work, Files: j.files, HomePath: homeDir, Home: j.home,
 		TempPath: tempDir, Temp: j.temp, ScratchDir: j.layout.scratch, Builder: j.Builder, RegistryProbe: j.RegistryProbe,
 		HTTP: j.HTTP, Store: p.Store, Scans: p.Scans,
-		Succeeded: func() bool { return j.currentStatus() == schedule.Success },
+		Succeeded:    func() bool { return j.currentStatus() == schedule.Success },
 		GoCandidates: []string{"/usr/local/go/bin/go", "/usr/lib/go/bin/go"},
 		Archive:      p.Archive, Mask: j.masker.Add,
 		Exec: func(ctx context.Context, dir string, env, args []string, out io.Writer) (int, error) {

@@ -40,7 +40,7 @@ func (e *Engine) build(ctx context.Context, x *exchange) (err error) {
 	if err := receive(x.body, dir); err != nil {
 		return fmt.Errorf("receive the build context: %w", err)
 	}
-	r := builtin.BuildRequest{Repo: e.cfg.Repo, Commit: e.cfg.Commit, ContextDir: filepath.Join(dir, "context"), Dockerfile: b.Dockerfile, Tags: b.Tags, Push: b.Push,
+	r := builtin.BuildRequest{Repo: e.cfg.Repo, Commit: e.cfg.Commit, Ref: e.cfg.Ref, Workflow: e.cfg.Workflow, Run: e.cfg.Run, ContextDir: filepath.Join(dir, "context"), Dockerfile: b.Dockerfile, Tags: b.Tags, Push: b.Push,
 		Target: b.Target, Platforms: b.Platforms, BuildArgs: b.BuildArgs, Labels: b.Labels, Annotations: b.Annotations, NoCache: b.NoCache, Pull: b.Pull, NoCacheFilters: b.NoCacheFilters,
 		Secrets: b.Secrets, SSH: b.SSH, CacheFrom: b.CacheFrom, CacheTo: b.CacheTo, Contexts: map[string]string{}, Provenance: b.Provenance, SBOM: b.SBOM, Attests: b.Attests,
 		AddHosts: b.AddHosts, Network: b.Network, Allow: b.Allow, ShmSize: b.ShmSize, Ulimits: b.Ulimits, Credentials: map[string]builtin.Credential{}}

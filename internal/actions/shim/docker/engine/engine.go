@@ -33,8 +33,10 @@ import (
 
 // Config is what belongs to the job.
 type Config struct {
-	Repo, Commit string // for the journal of builds
-	Dir          string // scratch on this machine; removed with the job
+	Repo, Commit  string // for the journal of builds
+	Ref, Workflow string // for the provenance of images, with Run
+	Run           int64
+	Dir           string // scratch on this machine; removed with the job
 }
 
 // Container is one that Containers knows.
