@@ -247,7 +247,7 @@ func TestFailuresSayWhere(t *testing.T) {
 	}{
 		{"typo", "on: push\njobs:\n  a:\n    runs-on: x\n    stepz:\n      - run: echo\n", `unknown key "stepz" in "job" section`, `did you mean "steps"?`, 5, ""},
 		{"needs", "on: push\njobs:\n  a:\n    runs-on: x\n    needs: b\n    steps:\n      - run: echo\n", `job "a" needs job "b", which does not exist`, "this file has no other job", 5, ""},
-		{"uses", "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo\n      - uses: someone/thing@v1\n", `a: action "someone/thing@v1" is not on this machine: the forge has no repository someone/thing`, "lockstep action import someone/thing@v1", 7, "a"},
+		{"uses", "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo\n      - uses: someone/thing@v1\n", `a: action "someone/thing@v1" is not on this machine: the forge has no repository someone/thing`, "lockstep action import someone/thing@v1", 7, ""},
 		{"step", "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo fine\n      - name: Break\n        run: |\n          echo about to break\n          exit 4\n", "a: Process completed with exit code 4.", "", 7, "a"},
 		{"error command", "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo '::error file=src/x.go,line=12::bad x' && exit 1\n", "a: Process completed with exit code 1.", "", 12, "a"},
 		{"expression", "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n          echo\n          echo ${{ fromJSON('{') }}\n", "a: bad expression: Error parsing fromJson: empty or incomplete JSON", "", 8, "a"},
