@@ -82,7 +82,7 @@ func (j *job) exec(ctx context.Context, c sandbox.Command) (sandbox.Exit, error)
 	if j.container == nil {
 		return j.box.Exec(ctx, c)
 	}
-	machine := "PATH=" + j.Config.Path + ":" + shimDir
+	machine := "PATH=" + j.machinePath()
 	c.Env = slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return name != "PATH" && slices.Contains(fromMachine, name) || kv == machine

@@ -161,8 +161,7 @@ func (j *job) processEnv(f *frame, stepEnv *expr.Object, extra ...map[string]str
 		pathSet = pathSet || k == "PATH"
 	}
 	if !pathSet {
-		// The engine's own programs come last: the machine's win.
-		env["PATH"] = strings.Join(append(slices.Clone(j.paths), j.Config.Path, shimDir), ":")
+		env["PATH"] = strings.Join(append(slices.Clone(j.paths), j.machinePath()), ":")
 	} else if len(j.paths) > 0 {
 		env["PATH"] = strings.Join(append(slices.Clone(j.paths), env["PATH"]), ":")
 	}
@@ -180,6 +179,10 @@ func (j *job) processEnv(f *frame, stepEnv *expr.Object, extra ...map[string]str
 	slices.Sort(out)
 	return out
 }
+
+// machinePath is where steps find programs: the machine's win over those that
+// the engine stands in for, but for those in firstDir.
+func (j *job) machinePath() string { return firstDir + ":" + j.Config.Path + ":" + shimDir }
 
 func isProxy(key string) bool {
 	switch strings.ToUpper(key) {

@@ -62,7 +62,7 @@ type Config struct {
 	// Hosts are further names of 127.0.0.1 in jobs.
 	Hosts []string
 	// Shims are the names of the programs that the lockstep binary stands in
-	// for, behind the machine's in PATH; nil means kustomize.
+	// for, behind the machine's in PATH (docker before them); nil means kustomize.
 	Shims []string
 	// KillGrace is the pause between the signals that end a step.
 	KillGrace time.Duration

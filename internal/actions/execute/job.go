@@ -29,6 +29,7 @@ const (
 	toolDir  = "/opt/hostedtoolcache"
 	ownDir   = "/opt/lockstep"
 	shimDir  = ownDir + "/bin"
+	firstDir = ownDir + "/first"
 	caBundle = ownDir + "/ca.pem"
 )
 
@@ -198,7 +199,11 @@ func (j *job) spec() sandbox.Spec {
 		shims = []string{"kustomize"}
 	}
 	for _, name := range shims {
-		spec.Links = append(spec.Links, sandbox.Link{Path: shimDir + "/" + name, To: "../lockstep"})
+		dir := shimDir
+		if name == "docker" { // the machine's has no engine to talk to in here
+			dir = firstDir
+		}
+		spec.Links = append(spec.Links, sandbox.Link{Path: dir + "/" + name, To: "../lockstep"})
 	}
 	return spec
 }
