@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"regexp"
+	"slices"
 
 	"github.com/lockstep-gitops/lockstep/internal/image"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
@@ -59,8 +61,13 @@ func (i images) List(ctx context.Context) ([]server.Image, error) {
 			if err != nil {
 				return nil, err
 			}
+			tags = slices.DeleteFunc(tags, referrersTag.MatchString)
 			list = append(list, server.Image{Host: host, Repository: repository, Tags: tags})
 		}
 	}
 	return list, nil
 }
+
+// referrersTag matches the tags under which clients keep what refers to an image
+// (OCI Distribution 1.1, "Referrers Tag Schema"): no images for people.
+var referrersTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}$`)
