@@ -9,9 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin"
 	"github.com/lockstep-gitops/lockstep/internal/actions/container"
@@ -63,7 +61,7 @@ func (d dockerContainers) Run(ctx context.Context, r docker.Run, image v1.Image,
 	if err != nil {
 		return "", 0, err
 	}
-	if spec.Image, err = d.load(ctx, image); err != nil {
+	if spec.Image, err = d.load(image); err != nil {
 		return "", 0, fmt.Errorf("unpack %s: %w", r.Image, err)
 	}
 	if r.Stdin {
@@ -81,7 +79,7 @@ func (d dockerContainers) Run(ctx context.Context, r docker.Run, image v1.Image,
 }
 
 // load puts an image into the engine's store, once.
-func (d dockerContainers) load(ctx context.Context, image v1.Image) (string, error) {
+func (d dockerContainers) load(image v1.Image) (string, error) {
 	id, err := image.ConfigName()
 	if err != nil {
 		return "", err
@@ -90,14 +88,7 @@ func (d dockerContainers) load(ctx context.Context, image v1.Image) (string, err
 	if _, err := d.engine.Find(reference); err == nil {
 		return reference, nil
 	}
-	tag, err := name.NewTag(reference)
-	if err != nil {
-		return "", err
-	}
-	read, write := io.Pipe()
-	go func() { _ = write.CloseWithError(tarball.Write(tag, image, write)) }()
-	_, err = d.engine.Load(ctx, read)
-	_ = read.Close()
+	_, err = d.engine.Keep(image, reference)
 	return reference, err
 }
 
