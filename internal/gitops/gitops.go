@@ -97,7 +97,10 @@ type Deps struct {
 	StateDir  string
 	Transport *http.Transport   // for remote sources; nil for Go's own
 	Saved     application.Saved // nil to keep renders in memory only
-	Now       func() time.Time  // nil for time.Now
+	// Forge lists the pull requests of repositories of this machine for
+	// ApplicationSets; nil for none.
+	Forge Forge
+	Now   func() time.Time // nil for time.Now
 }
 
 // Engine is the loop for one cluster.

@@ -28,7 +28,7 @@ func (e *Engine) newSets() (*sets, error) {
 	s := &sets{Engine: e, started: make(chan struct{})}
 	var err error
 	s.controller, err = applicationset.New(applicationset.Config{Namespace: e.cfg.Namespace}, applicationset.Deps{
-		Log: e.deps.Log, Client: e.client, Repositories: s, Now: e.deps.Now,
+		Log: e.deps.Log, Client: e.client, Repositories: s, Forge: e.deps.Forge, Now: e.deps.Now,
 	})
 	return s, err
 }

@@ -94,7 +94,7 @@ func (s *system) assemble(ctx context.Context) (err error) {
 	// reads the forge's repositories: whoever comes second is bound late.
 	var workflows lateHandler
 	if s.forge, err = forge.New(forge.Config{Dir: s.cfg.path("forge"), URL: s.cfg.URL("github.localhost"), User: forgeUser},
-		forge.Deps{Log: s.named("forge"), Journal: s.journal, Fallback: &workflows}); err != nil {
+		forge.Deps{Log: s.named("forge"), Journal: s.journal, Fallback: &workflows, Review: s.reviewPush}); err != nil {
 		return err
 	}
 	if s.programs, err = bundle.Extract(ctx, s.cfg.path("programs")); err != nil && !errors.Is(err, bundle.ErrNoPayload) {
@@ -252,6 +252,6 @@ func (s *system) newGitOps(access gitopsAccess, renders *saved.Store) (*gitops.E
 	}
 	return gitops.New(gitops.Config{}, gitops.Deps{
 		Log: s.named("gitops"), Journal: s.journal, Rest: access.config, Repositories: repositories{s.forge},
-		StateDir: s.cfg.path("gitops"), Transport: transport, Saved: renders,
+		StateDir: s.cfg.path("gitops"), Transport: transport, Saved: renders, Forge: ownForge{s.pullForge()},
 	})
 }

@@ -234,6 +234,7 @@ func (s *system) startEngine(ctx context.Context, access *rest.Config, start sta
 	start("saved renders", func(ctx context.Context) error { return errors.Join(renders.Run(ctx), renders.Close()) })
 	s.node.set(func(l *late) { l.engine = engine })
 	start("GitOps engine", engine.Run)
+	start("pull requests", s.newPulls(engine).Run)
 	return engine, nil
 }
 

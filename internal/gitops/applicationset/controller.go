@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,6 +99,7 @@ type Deps struct {
 	Repositories generate.Repositories
 	Clusters     generate.Clusters         // nil for the cluster Secrets of Config.Namespace and the engine's own
 	Applications cache.SharedIndexInformer // of all namespaces, run by the caller; nil for one of its own
+	Forge        generate.Forge            // lists pull requests of this machine; nil for none
 	HTTP         *http.Client              // for pull requests, providers and plugins; nil for one with a timeout
 	Now          func() time.Time          // nil for time.Now
 }
@@ -113,6 +115,7 @@ type Controller struct {
 	ownApps  bool
 	queue    workqueue.TypedRateLimitingInterface[string] // "namespace/name"
 	ready    chan struct{}
+	news     atomic.Int64 // of pull requests, counted
 
 	mu     sync.Mutex
 	states map[string]*state
@@ -233,5 +236,5 @@ func (c *Controller) work(ctx context.Context) bool {
 // generator is what the generators read from.
 func (c *Controller) generator() (generate.Config, generate.Deps) {
 	return generate.Config{Namespace: c.Namespace, StrictFileGlobs: c.StrictFileGlobs, AllowedSCMProviders: c.AllowedSCMProviders},
-		generate.Deps{Repositories: c.Repositories, Clusters: c.Clusters, Objects: objects{c.Client}, HTTP: c.HTTP}
+		generate.Deps{Repositories: c.Repositories, Clusters: c.Clusters, Objects: objects{c.Client}, Forge: c.Forge, HTTP: c.HTTP}
 }

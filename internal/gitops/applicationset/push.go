@@ -3,6 +3,7 @@ package applicationset
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/lockstep-gitops/lockstep/internal/gitops/applicationset/generate"
 	"github.com/lockstep-gitops/lockstep/internal/gitops/source"
@@ -37,6 +38,7 @@ func (c *Controller) Moved(m Move) {
 // PullRequestsChanged tells that a pull request of a repository, "owner/name",
 // was opened, changed or closed.
 func (c *Controller) PullRequestsChanged(repo string) {
+	c.news.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, st := range c.states {
@@ -49,7 +51,7 @@ func (c *Controller) PullRequestsChanged(repo string) {
 func (st *state) listsPulls(repo string) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	lists := slices.Contains(st.pulls, repo)
+	lists := slices.ContainsFunc(st.pulls, func(name string) bool { return strings.EqualFold(name, repo) })
 	st.stale = st.stale || lists
 	return lists
 }

@@ -146,6 +146,7 @@ func (p *pass) generate(ctx context.Context) error {
 		return nil
 	}
 	cfg, deps := p.generator()
+	news := p.news.Load()
 	result, err := generate.Run(ctx, cfg, deps, &p.set)
 	if ctx.Err() != nil {
 		return nil
@@ -154,6 +155,10 @@ func (p *pass) generate(ctx context.Context) error {
 	st.mu.Lock()
 	st.reads, st.pulls, st.clusters = result.Reads, result.Pulls, result.UsesClusters
 	st.checkEach = true
+	if len(result.Pulls) > 0 && p.news.Load() != news { // perhaps after they were listed, and nobody could know who lists them
+		st.stale = true
+		p.queue.Add(p.key)
+	}
 	st.mu.Unlock()
 	if err != nil {
 		p.failed(err, result.Requeue)

@@ -3,6 +3,7 @@ package source
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -144,6 +145,19 @@ func (x *Index) Inputs(reader string) Inputs {
 		in[x.paths[p].path] = id.String()
 	}
 	return in
+}
+
+// Names yields all readers, in any order. The index must not be used by yield.
+func (x *Index) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		for name := range x.byName {
+			if !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 // Readers returns who may be affected by the changed paths, each with one of

@@ -77,7 +77,24 @@ type Deps struct {
 	Repositories Repositories
 	Clusters     Clusters
 	Objects      Objects
+	Forge        Forge // nil for none
 	HTTP         *http.Client
+}
+
+// Forge is a Git host of this machine, which stands for github.com where it has
+// a repository.
+type Forge interface {
+	// PullRequests says where the pull requests of a repository are listed, nil
+	// when another host is meant. api is what the generator names, "" for
+	// github.com.
+	PullRequests(ctx context.Context, api, owner, repo string) (*ForgeAPI, error)
+}
+
+// ForgeAPI is GitHub's REST API of a [Forge].
+type ForgeAPI struct {
+	HTTP  *http.Client
+	Base  string // "http://api.github.localhost"
+	Token string // that may read the pull requests
 }
 
 // Read is what was read of one repository at one revision.

@@ -57,7 +57,7 @@ func (r *run) listPulls(ctx context.Context, g *v1alpha1.PullRequestGenerator) (
 	case g.GitHub != nil:
 		c := g.GitHub
 		r.result.Pulls = append(r.result.Pulls, c.Owner+"/"+c.Repo)
-		api, err := r.github(ctx, c.API, c.TokenRef, c.AppSecretName)
+		api, err := r.githubOf(ctx, c)
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +86,22 @@ func (r *run) listPulls(ctx context.Context, g *v1alpha1.PullRequestGenerator) (
 		return nil, unsupportedProvider("azuredevops")
 	}
 	return nil, errors.New("names no provider; github, gitlab and gitea are known")
+}
+
+// githubOf is the forge of this machine where it has the repository, else the
+// API that the generator names. The forge asks for none of the generator's
+// credentials, which are those of github.com.
+func (r *run) githubOf(ctx context.Context, g *v1alpha1.PullRequestGitHub) (*scm.GitHub, error) {
+	if r.Forge != nil {
+		own, err := r.Forge.PullRequests(ctx, g.API, g.Owner, g.Repo)
+		if err != nil {
+			return nil, fmt.Errorf("the pull requests of %s/%s on this machine: %w", g.Owner, g.Repo, err)
+		}
+		if own != nil {
+			return scm.NewGitHub(own.HTTP, own.Base, scm.Bearer(own.Token)), r.allowed(g.API)
+		}
+	}
+	return r.github(ctx, g.API, g.TokenRef, g.AppSecretName)
 }
 
 func (r *run) gitlab(ctx context.Context, api string, ref *v1alpha1.SecretRef, insecure bool, ca *v1alpha1.ConfigMapRef) (*scm.GitLab, error) {
