@@ -59,7 +59,11 @@ func (e *Engine) build(ctx context.Context, x *exchange) (err error) {
 	archive := ""
 	if b.Load {
 		archive = filepath.Join(dir, "image.tar")
-		r.Exports = append(r.Exports, builtin.Export{Type: "docker", Dest: archive, Attrs: map[string]string{"name": strings.Join(b.Tags, ",")}})
+		r.Exports = append(r.Exports, builtin.Export{Type: "docker", Dest: archive, Attrs: map[string]string{
+			"name": strings.Join(b.Tags, ","),
+			// A Docker archive whose layers are compressed in different ways is misread.
+			"compression": "uncompressed", "force-compression": "true",
+		}})
 	}
 	progress := io.Writer(x.stderr)
 	if b.Quiet {
