@@ -166,6 +166,9 @@ func (g *Gateway) Default(h http.Handler) {
 	g.fallback = h
 }
 
+// Serves reports whether a host name, without port, is routed.
+func (g *Gateway) Serves(host string) bool { return g.handler(host) != nil }
+
 // Hosts lists the routed patterns, sorted.
 func (g *Gateway) Hosts() []string {
 	g.mu.RLock()

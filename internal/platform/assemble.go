@@ -84,7 +84,7 @@ func (s *system) assemble(ctx context.Context) (err error) {
 		return err
 	}
 	if s.registry, err = registry.New(registry.Config{Dir: s.cfg.path("registry"), AnonymousPull: true},
-		registry.Deps{Log: s.named("registry"), Authorizer: registryUsers{s}, Tokens: nil, Registries: registries{s.azure}}); err != nil {
+		registry.Deps{Log: s.named("registry"), Authorizer: registryUsers{s}, Tokens: nil, Registries: registries{s.azure}, Upstream: internet()}); err != nil {
 		return err
 	}
 	if s.attest, err = s.attester(); err != nil {

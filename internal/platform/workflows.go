@@ -40,7 +40,7 @@ func (s *system) newActions() (*actions.Actions, error) {
 	}, actions.Deps{
 		Log: s.named("actions"), Journal: s.journal, Repositories: s.forge, Tokens: jobTokens{s.forge}, Services: services,
 		Builder: builds{s}, Checks: checks{s.forge}, Deployments: deployments{s.forge}, Protection: s.forge, Events: forgeEvents{s.forge},
-		Registry: s.gateway.Transport(),
+		Registry: registryTransport{local: s.gateway.Transport(), mirrors: s.registry.Transport(), hosts: s.gateway, remote: internet()},
 	})
 }
 

@@ -19,6 +19,9 @@ func (r *Registry) dispatch(w http.ResponseWriter, req *http.Request, h *host, t
 		clone.URL = &u
 		req = &clone
 	}
+	if t.kind == manifests && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+		r.fetch(req.Context(), h, t)
+	}
 	switch {
 	case t.kind == manifests && req.Method == http.MethodPut:
 		rec := &recorder{ResponseWriter: w}

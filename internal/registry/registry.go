@@ -154,6 +154,9 @@ type Deps struct {
 	// OnPush is called after a manifest is durable and before its push is
 	// acknowledged. Nil is allowed.
 	OnPush func(context.Context, Push)
+	// Upstream reaches the registries that are mirrored, for images that were
+	// not imported; nil: only those that were.
+	Upstream http.RoundTripper
 }
 
 // Registry serves the registries of this machine. It is safe for concurrent use.
@@ -163,6 +166,8 @@ type Registry struct {
 	log   *slog.Logger
 	keys  tokenKeys
 	known map[string]bool // Config.Mirrors
+
+	upstream *upstream // nil without one
 
 	mu     sync.Mutex
 	closed bool
@@ -201,6 +206,9 @@ func New(cfg Config, deps Deps) (*Registry, error) {
 			return nil, err
 		}
 		r.known[name] = true
+	}
+	if deps.Upstream != nil {
+		r.upstream = &upstream{transport: deps.Upstream}
 	}
 	return r, nil
 }
