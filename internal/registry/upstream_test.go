@@ -100,12 +100,4 @@ func TestAMirrorFetchesWhatItDoesNotHave(t *testing.T) {
 	if _, err := remote.Get(other, here); err == nil || internet.asked.Load() != asked {
 		t.Errorf("%v, %d more questions", err, internet.asked.Load()-asked)
 	}
-	// Registries that are no mirrors ask nobody.
-	local, err := ggcrname.ParseReference("localhost:80/x:1", ggcrname.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := remote.Get(local, here); err == nil || internet.asked.Load() != asked {
-		t.Errorf("a local registry: %v", err)
-	}
 }
