@@ -6,14 +6,14 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Keep puts an image that this process has under a name into the store. All of
-// it is read and checked before.
+// Keep puts an image that this process has under a name into the store. Its
+// blobs are checked against their digests as they are written.
 func (e *Engine) Keep(img v1.Image, ref string) (Image, error) {
 	n, err := parseName(ref)
 	if err != nil {
 		return Image{}, err
 	}
-	digest, err := e.store.addChecked(img, n.Name())
+	digest, err := e.store.add(img, n.Name())
 	if err != nil {
 		return Image{}, fmt.Errorf("keep image %s: %w", ref, err)
 	}

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -255,31 +254,4 @@ func (l layout) create() error {
 		}
 	}
 	return os.Chmod(l.tmp, 0o1777|os.ModeSticky)
-}
-
-// seed copies a Go build cache into the repository's, the first time. The copy
-// appears in one step; of two jobs at once the slower one's is dropped.
-func (l layout) seed(goBuildCache string) error {
-	target := filepath.Join(l.cache, "go-build")
-	if goBuildCache == "" {
-		return nil
-	}
-	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	partial, err := os.MkdirTemp(l.cache, ".go-build-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(partial) }()
-	if err := os.CopyFS(partial, os.DirFS(goBuildCache)); err != nil {
-		return err
-	}
-	if err := os.Chmod(partial, 0o755); err != nil {
-		return err
-	}
-	if err := os.Rename(partial, target); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }

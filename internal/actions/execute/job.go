@@ -123,8 +123,10 @@ func (j *job) prepare(ctx context.Context) error {
 	if err := j.layout.create(); err != nil {
 		return fmt.Errorf("make the job's folders: %w", err)
 	}
-	if err := j.layout.seed(j.Config.GoBuildCache); err != nil {
-		return fmt.Errorf("copy the Go build cache %s: %w", j.Config.GoBuildCache, err)
+	if mayCompileGo(j.plan.Job) {
+		if err := j.layout.seed(j.Config.GoBuildCache); err != nil {
+			return fmt.Errorf("copy the Go build cache %s: %w", j.Config.GoBuildCache, err)
+		}
 	}
 	var err error
 	for dir, root := range map[string]**os.Root{j.layout.work: &j.files, j.layout.home: &j.home, j.layout.temp: &j.temp, j.layout.actions: &j.actions} {

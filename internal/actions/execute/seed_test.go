@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/lockstep-gitops/lockstep/internal/actions/syntax"
 )
 
 func TestSeedCopiesOnceAndNeverLendsTheOriginal(t *testing.T) {
@@ -56,5 +58,21 @@ func TestSeedWithoutCacheLeavesNothing(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(l.cache); len(entries) > 0 {
 		t.Errorf("the cache holds %v", entries)
+	}
+}
+
+func TestOnlyJobsThatMayCompileGoGetTheCache(t *testing.T) {
+	for run, want := range map[string]bool{
+		"echo hi": false, "go test ./...": true, "cd x && go build .": true, "make": true, "./scripts/build.sh": true, "docker push a/go-app": false,
+		"kustomize edit set image a=b": false, "echo gopher": false, "\n  go vet\n": true,
+	} {
+		if got := mayCompileGo(&syntax.Job{Steps: []*syntax.Step{{Run: syntax.Text{Value: run, Line: 1}}}}); got != want {
+			t.Errorf("%q: %v", run, got)
+		}
+	}
+	for uses, want := range map[string]bool{"actions/setup-go@v5": true, "actions/checkout@v4": false, "./.github/actions/x": true} {
+		if got := mayCompileGo(&syntax.Job{Steps: []*syntax.Step{{Uses: syntax.Text{Value: uses, Line: 1}}}}); got != want {
+			t.Errorf("%s: %v", uses, got)
+		}
 	}
 }
