@@ -58,6 +58,8 @@ func (c *Container) sandboxSpec(layers []string) (sandbox.Spec, error) {
 	switch n := c.spec.Network; {
 	case !c.pod.job.OwnNetwork(), n == "host":
 		s.Join = c.pod.job
+	case n == "" || !strings.HasPrefix(n, "container:"):
+		s.Gateway = gatewayAddress
 	case strings.HasPrefix(n, "container:"):
 		if s.Join = c.pod.boxOf(strings.TrimPrefix(n, "container:")); s.Join == nil {
 			return s, fmt.Errorf("network %q: no such container runs", n)

@@ -1,8 +1,10 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,7 +46,12 @@ func (e *Engine) podOf(job *sandbox.Session) (*pod, error) {
 	}
 	e.next++
 	p := &pod{engine: e, job: job, dir: filepath.Join(e.cfg.Dir, "run", fmt.Sprint(e.next))}
-	p.bridge = sync.OnceValue(func() error { return makeBridge(job) })
+	p.bridge = sync.OnceValue(func() error {
+		if err := makeBridge(job); err != nil {
+			return err
+		}
+		return relayToContainers(e.ctx, job)
+	})
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the job's containers: %w", err)
 	}
@@ -57,6 +64,21 @@ func (e *Engine) podOf(job *sandbox.Session) (*pod, error) {
 		p.close()
 	})
 	return p, nil
+}
+
+// relayToContainers makes the job's relays reachable at the bridge, so that none
+// of the containers' own ports is taken by one.
+func relayToContainers(ctx context.Context, job *sandbox.Session) error {
+	for _, at := range job.Relays() {
+		host, port, err := net.SplitHostPort(at)
+		if err != nil || host != "127.0.0.1" {
+			continue
+		}
+		if _, err := job.Publish(ctx, net.JoinHostPort(gatewayAddress, port), at); err != nil {
+			return fmt.Errorf("lead the job's containers out by %s: %w", at, err)
+		}
+	}
+	return nil
 }
 
 // close ends all containers of the job.

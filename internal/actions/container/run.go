@@ -242,6 +242,9 @@ func (c *Container) environment(more []string) []string {
 	var direct []string
 	for i, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
+		if c.number >= 0 && strings.HasSuffix(strings.ToLower(name), "_proxy") { // the job's own loopback is not the container's
+			env[i] = name + "=" + strings.Replace(value, "//127.0.0.1:", "//"+gatewayAddress+":", 1)
+		}
 		if !strings.EqualFold(name, "no_proxy") || value == "" || value == "*" {
 			continue
 		}

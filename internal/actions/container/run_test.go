@@ -124,6 +124,13 @@ func TestServicesAreReachedByPortAndName(t *testing.T) {
 	if got, _ := w.sh(t, job, proxied, "echo $no_proxy"); !strings.HasPrefix(got, "127.0.0.1,one,one-alias,172.18.0.2,two,") {
 		t.Errorf("not by the proxy: %q", got)
 	}
+	if got, _ := w.sh(t, job, proxied, "echo $http_proxy"); got != "http://172.18.0.1:1" {
+		t.Errorf("the proxy as a container reaches it: %q", got)
+	}
+	// The way out takes no port of a container.
+	if got, exit := w.sh(t, job, client, "mkdir /www; echo mine >/www/index.html; httpd -p 80 -h /www && wget -q -O - http://127.0.0.1/"); got != "mine" || !exit.OK() {
+		t.Errorf("port 80 of a container: %q, %v", got, exit)
+	}
 	// A name of a container that came later.
 	var out bytes.Buffer
 	if exit, err := one.Exec(t.Context(), sandbox.Command{Args: []string{"wget", "-q", "-O", "-", "http://two:8080/"}, Output: &out}); err != nil || !exit.OK() || out.String() != "two\n" {

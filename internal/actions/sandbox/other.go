@@ -37,6 +37,9 @@ func (s *Session) Publish(context.Context, string, string) (string, error) {
 // AddHost always fails.
 func (s *Session) AddHost(string) error { return ErrUnavailable }
 
+// Relays are none.
+func (s *Session) Relays() []string { return nil }
+
 // ForJobs are no limits.
 func ForJobs() Limits { return Limits{} }
 

@@ -104,8 +104,11 @@ type Spec struct {
 	// Of is the session of the job that this sandbox belongs to. It has the
 	// job's relays and hosts, shares its limits, which Limits may narrow, and
 	// its users where it is untrusted.
-	Of   *Session `json:"-"`
-	Dirs []string // folders made inside when missing
+	Of *Session `json:"-"`
+	// Gateway is where a sandbox with Of finds the job's relays, which are then
+	// not opened in its own network: its ports are all free.
+	Gateway string
+	Dirs    []string // folders made inside when missing
 	// Untrusted runs everything in a user namespace of its own.
 	Untrusted bool
 	// Join is a session whose network, rather than a new one, this one has.
@@ -115,11 +118,19 @@ type Spec struct {
 // under fills in what a sandbox has of its job.
 func (s Spec) under(job Spec) Spec {
 	s.Untrusted = job.Untrusted
-	s.Hosts = append(slices.Clone(job.Hosts), s.Hosts...)
+	hosts := slices.Clone(job.Hosts)
+	if s.Gateway != "" && s.Join == nil {
+		for i, line := range hosts {
+			if names, ok := strings.CutPrefix(line, "127.0.0.1 "); ok {
+				hosts[i] = s.Gateway + " " + names
+			}
+		}
+	}
+	s.Hosts = append(hosts, s.Hosts...)
 	if job.Network == HostNetwork {
 		s.Network = HostNetwork
 	}
-	if s.Network != HostNetwork && s.Join == nil {
+	if s.Network != HostNetwork && s.Join == nil && s.Gateway == "" {
 		s.Relays = append(slices.Clone(job.Relays), s.Relays...)
 	}
 	if s.Limits.Disk == 0 {

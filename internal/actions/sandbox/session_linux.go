@@ -291,3 +291,12 @@ func (s *Session) removeGroup() error {
 	}
 	return s.group.remove()
 }
+
+// Relays are the addresses inside that lead out.
+func (s *Session) Relays() []string {
+	var out []string
+	for _, r := range s.spec.Relays {
+		out = append(out, r.Listen)
+	}
+	return out
+}
