@@ -122,7 +122,7 @@ func (p *pulls) show(ctx context.Context, key pullKey, event int64, last bool) e
 		return err
 	}
 	if report.Faults() && !last {
-		return fmt.Errorf("%s: not everything could be rendered: %s", key, report.Refusals())
+		return fmt.Errorf("not everything could be rendered: %s", report.Summary())
 	}
 	report.Note = pull.note
 	if ctx.Err() != nil {

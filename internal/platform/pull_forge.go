@@ -133,8 +133,11 @@ func (f pullForge) check(ctx context.Context, key pullKey, s pullState, event in
 		Commit: s.head, Name: previewCheck, ExternalID: name, App: previewApp, Actor: previewBot, Cause: s.head,
 		Status: "completed", Conclusion: "success", Title: r.Summary(), Summary: r.Markdown(preview.Limit - 1024), Annotations: remarks(r),
 	}
-	if r.Broken() {
+	switch {
+	case r.Broken():
 		c.Conclusion = "failure"
+	case r.Faults():
+		c.Conclusion = "neutral"
 	}
 	_, err = f.forge.SetCheckRun(ctx, key.repo, c)
 	return err
@@ -149,7 +152,7 @@ func remarks(r preview.Report) []forge.Annotation {
 				continue
 			}
 			level, line := "failure", max(p.Line, 1)
-			if p.Old {
+			if p.Old || p.Fault {
 				level = "warning"
 			}
 			message := p.Message

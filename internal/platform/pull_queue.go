@@ -61,6 +61,7 @@ func pullOf(e forge.Event) (number int, ok bool) {
 type pullQueue struct {
 	file  string
 	log   *slog.Logger
+	wait  time.Duration // after the first failure
 	room  chan struct{}
 	ready chan pullKey // has room for every item
 
@@ -84,7 +85,7 @@ type pullCursor struct {
 
 // newPullQueue reads the cursor; last is the newest event that there is.
 func newPullQueue(file string, log *slog.Logger, last int64) *pullQueue {
-	q := &pullQueue{file: file, log: log, room: make(chan struct{}, maxPulls), ready: make(chan pullKey, maxPulls), items: map[pullKey]*pullItem{}}
+	q := &pullQueue{file: file, log: log, wait: firstPullWait, room: make(chan struct{}, maxPulls), ready: make(chan pullKey, maxPulls), items: map[pullKey]*pullItem{}}
 	data, err := os.ReadFile(file)
 	var c pullCursor
 	if err == nil {
@@ -190,7 +191,7 @@ func (q *pullQueue) end(ctx context.Context, key pullKey, err error) {
 		q.ready <- key
 		return
 	case err != nil && it.tries < maxPullTries:
-		wait := min(firstPullWait<<(it.tries-1), lastPullWait)
+		wait := min(q.wait<<(it.tries-1), lastPullWait)
 		q.log.Warn("what a pull request changes could not be shown; trying again", "pull request", key.String(), "error", err, "after", wait)
 		time.AfterFunc(wait, func() { q.ready <- key }) // there is room for each item
 		return

@@ -183,25 +183,24 @@ func (c *Controller) proposed(ctx context.Context, from Proposal, key string) (o
 		out.Cluster = p.cluster.Name
 	}
 	base, head, err := p.bothSides(ctx, from)
-	var fault *manifest.Error
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return out, false, context.Cause(ctx)
-	case err != nil:
-		fault = &manifest.Error{Message: err.Error()}
-	case head == nil:
+	if err == nil && head == nil {
 		return out, false, nil
-	default:
+	}
+	if err == nil {
 		out.Path = p.pathOf(head)
-		if err = p.cluster.reach(p.Now); err != nil {
-			fault = &manifest.Error{Message: err.Error()}
-		}
+		err = p.cluster.reach(p.Now)
 	}
-	if fault != nil {
-		out.Problems = []ProposalProblem{{Error: *fault, Fault: true}}
-		return out, true, nil
+	if err == nil {
+		err = p.renderSides(ctx, from, base, head, &out)
 	}
-	return out, true, p.renderSides(ctx, from, base, head, &out)
+	switch {
+	case ctx.Err() != nil:
+		return out, false, context.Cause(ctx)
+	case err != nil: // the surroundings of this application: the others can be looked at
+		out.Before, out.After = nil, nil
+		out.Problems = []ProposalProblem{{Error: manifest.Error{Message: err.Error()}, Fault: true}}
+	}
+	return out, true, nil
 }
 
 // bothSides are what the sources name without and with the proposal; head is

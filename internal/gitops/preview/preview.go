@@ -52,13 +52,16 @@ func (p Problem) Place() string {
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
 
+// isNew reports whether the change made the problem.
+func (p Problem) isNew() bool { return !p.Old && !p.Fault }
+
 func (p Problem) String() string {
 	text := p.Message
 	if at := p.Place(); at != "" {
 		text = at + ": " + text
 	}
 	if p.Hint != "" {
-		text += " " + p.Hint
+		text += ". " + p.Hint
 	}
 	return text
 }
@@ -105,7 +108,7 @@ func (o Outcome) Count(a Action) int {
 
 // broken reports whether the change itself makes something wrong.
 func (o Outcome) broken() bool {
-	return slices.ContainsFunc(o.Problems, func(p Problem) bool { return !p.Old })
+	return slices.ContainsFunc(o.Problems, Problem.isNew)
 }
 
 // Compare says what differs between the two sides of an Application. It keeps
@@ -113,7 +116,7 @@ func (o Outcome) broken() bool {
 func Compare(a Application) Outcome {
 	out := Outcome{Namespace: a.Namespace, Name: a.Name, Cluster: a.Cluster, Target: a.Target, Path: a.Path, Note: a.Note, Same: a.Same, Problems: a.Problems}
 	before, after := byKey(a.Before), byKey(a.After)
-	if slices.ContainsFunc(a.Problems, func(p Problem) bool { return p.File != "" || p.Message != "" }) && len(a.After) == 0 {
+	if len(a.Problems) > 0 && len(a.After) == 0 && a.Same == 0 {
 		return out // what is not rendered is not removed
 	}
 	for key, o := range after {

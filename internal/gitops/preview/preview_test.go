@@ -189,11 +189,11 @@ func TestWhatDoesNotRenderIsNotRemoved(t *testing.T) {
 func TestSummary(t *testing.T) {
 	one := []Object{{Action: Added}}
 	for want, r := range map[string]Report{
-		"no object of 3 applications changes":                                       {Followers: 3},
-		"no object of 1 application changes":                                        {Followers: 1, Outcomes: []Outcome{{}}},
-		"1 of 3 applications change: 1 object added":                                {Followers: 3, Outcomes: []Outcome{{Objects: one}}},
-		"1 application does not render":                                             {Followers: 1, Outcomes: []Outcome{{Problems: []Problem{{Message: "x"}}}}},
-		"1 application does not render; 1 of 2 applications change: 1 object added": {Followers: 2, Outcomes: []Outcome{{Problems: []Problem{{}}}, {Objects: one}}},
+		"no object of 3 applications changes":                                        {Followers: 3},
+		"no object of 1 application changes":                                         {Followers: 1, Outcomes: []Outcome{{}}},
+		"1 of 3 applications change: 1 object added":                                 {Followers: 3, Outcomes: []Outcome{{Objects: one}}},
+		"1 application cannot be synced":                                             {Followers: 1, Outcomes: []Outcome{{Problems: []Problem{{Message: "x"}}}}},
+		"1 application cannot be synced; 1 of 2 applications change: 1 object added": {Followers: 2, Outcomes: []Outcome{{Problems: []Problem{{}}}, {Objects: one}}},
 	} {
 		if got := r.Summary(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -204,7 +204,7 @@ func TestSummary(t *testing.T) {
 func TestRefusalsNameThePlace(t *testing.T) {
 	r := Report{Outcomes: []Outcome{{Name: "shop", Problems: []Problem{{File: "a.yaml", Line: 7, Message: "bad\nindent", Hint: "Use spaces."}, {Message: "old", Old: true}}}}}
 	got := r.Refusals()
-	if len(got) != 1 || got[0] != "application shop: a.yaml:7: bad indent Use spaces." {
+	if len(got) != 1 || got[0] != "application shop: a.yaml:7: bad indent. Use spaces." {
 		t.Errorf("%q", got)
 	}
 }

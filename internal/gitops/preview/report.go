@@ -31,8 +31,7 @@ func (r Report) Affected() []Outcome {
 	return slices.DeleteFunc(slices.Clone(r.Outcomes), func(o Outcome) bool { return len(o.Objects) == 0 && len(o.Problems) == 0 })
 }
 
-// Broken reports whether something does not render, or cannot be synced, that
-// could before.
+// Broken reports whether the change makes something wrong that was not.
 func (r Report) Broken() bool { return slices.ContainsFunc(r.Outcomes, Outcome.broken) }
 
 // Faults reports whether the surroundings kept something from being rendered.
@@ -42,12 +41,12 @@ func (r Report) Faults() bool {
 	})
 }
 
-// Refusals are the new problems, each in one line for a terminal.
+// Refusals are the problems that the change makes, each in one line for a terminal.
 func (r Report) Refusals() []string {
 	var out []string
 	for _, o := range r.Outcomes {
 		for _, p := range o.Problems {
-			if !p.Old {
+			if p.isNew() {
 				out = append(out, fmt.Sprintf("application %s: %s", o.title(), cutTo(oneLine(p.String()), maxMessage)))
 			}
 		}
@@ -57,11 +56,14 @@ func (r Report) Refusals() []string {
 
 // Summary is the report in one line of plain text.
 func (r Report) Summary() string {
-	apps, broken := 0, 0
+	apps, broken, unknown := 0, 0, 0
 	var added, changed, removed int
 	for _, o := range r.Outcomes {
-		if o.broken() {
+		switch {
+		case o.broken():
 			broken++
+		case slices.ContainsFunc(o.Problems, func(p Problem) bool { return p.Fault }):
+			unknown++
 		}
 		if len(o.Objects) > 0 {
 			apps++
@@ -70,7 +72,10 @@ func (r Report) Summary() string {
 	}
 	var parts []string
 	if broken > 0 {
-		parts = append(parts, plural(broken, "application", "does not render", "do not render"))
+		parts = append(parts, plural(broken, "application", "cannot be synced", "cannot be synced"))
+	}
+	if unknown > 0 {
+		parts = append(parts, plural(unknown, "application", "could not be looked at", "could not be looked at"))
 	}
 	if apps > 0 {
 		parts = append(parts, fmt.Sprintf("%d of %s: %s", apps, plural(r.Followers, "application", "changes", "change"), counts(added, changed, removed)))
