@@ -125,6 +125,7 @@ func TestGoGitHub(t *testing.T) {
 		t.Error("a disabled workflow was dispatched")
 	}
 	w.push("z", map[string]string{"z": "1"})
+	w.consumed()
 	if _, err := c.Actions.EnableWorkflowByID(ctx, "o", "r", id); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/lockstep-gitops/lockstep/internal/actions/builtin/kustomize"
 	"github.com/lockstep-gitops/lockstep/internal/actions/sandbox"
+	"github.com/lockstep-gitops/lockstep/internal/actions/store"
 	"github.com/lockstep-gitops/lockstep/internal/git"
 	"github.com/lockstep-gitops/lockstep/internal/journal"
 )
@@ -301,6 +302,24 @@ func (w *world) tellPush(commit, actor string) {
 		w.t.Fatal(err)
 	}
 	w.before = commit
+}
+
+// consumed waits until the engine has seen every push so far.
+func (w *world) consumed() {
+	w.t.Helper()
+	last, err := w.journal.Last(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		cursor, err := w.engine.store.Cursor(w.t.Context(), store.FromJournal)
+		if err != nil || time.Now().After(deadline) {
+			w.t.Fatalf("the pushes were not consumed: at %d of %d, %v", cursor, last, err)
+		}
+		if cursor >= last {
+			return
+		}
+	}
 }
 
 // event waits for the first event of stage run after the given one that fits.

@@ -227,6 +227,9 @@ func (r *Runner) Run(ctx context.Context, p *Plan, report Reporter) Result {
 	}
 	defer j.close()
 	if f := j.setUp(ctx); f != nil {
+		if errors.Is(context.Cause(ctx), ErrCancelled) {
+			return Result{Conclusion: schedule.Cancelled}
+		}
 		return Result{Conclusion: schedule.Failure, Failure: f}
 	}
 	return j.run(ctx)

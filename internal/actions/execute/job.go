@@ -107,7 +107,11 @@ func (j *job) setUp(ctx context.Context) *Failure {
 		if errors.Is(err, sandbox.ErrUnavailable) {
 			f.Hint = "run lockstep as root on Linux; `lockstep doctor` checks the machine"
 		}
-		j.finish(Step{Number: 1, Name: "Set up job", Conclusion: schedule.Failure, Outcome: schedule.Failure})
+		ended := schedule.Failure
+		if errors.Is(context.Cause(ctx), ErrCancelled) {
+			ended = schedule.Cancelled
+		}
+		j.finish(Step{Number: 1, Name: "Set up job", Conclusion: ended, Outcome: ended})
 		return f
 	}
 	j.log("##[group]Runner\nLockstep " + j.Config.Version + " on this machine\nOverlay of the machine's programs; own files, processes and environment; " + j.networkNote() + "\n##[endgroup]")
