@@ -307,10 +307,11 @@ func (w *world) tellPush(commit, actor string) {
 // consumed waits until the engine has seen every push so far.
 func (w *world) consumed() {
 	w.t.Helper()
-	last, err := w.journal.Last(w.t.Context())
-	if err != nil {
-		w.t.Fatal(err)
+	pushes, err := w.journal.Events(w.t.Context(), journal.Query{Stages: []journal.Stage{journal.StagePush}, Newest: true, Limit: 1})
+	if err != nil || len(pushes) != 1 {
+		w.t.Fatal(pushes, err)
 	}
+	last := pushes[0].ID
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		cursor, err := w.engine.store.Cursor(w.t.Context(), store.FromJournal)
 		if err != nil || time.Now().After(deadline) {
