@@ -128,10 +128,10 @@ const MaxRebase = 100
 var ErrNotRebaseable = errors.New("the commits can't be rebased")
 
 // Rebase puts the commits that head has and base has not onto base, one by
-// one. Merge commits are left out, as by git rebase, and so are commits that
-// change nothing any more.
+// one. Merge commits are left out, as by git rebase, and so are commits whose
+// change base has already, or that change nothing any more.
 func Rebase(ctx context.Context, repo *git.Repository, base, head string, committer Signature) (string, error) {
-	out, err := repo.Run(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--max-count="+strconv.Itoa(MaxRebase+1), base+".."+head)
+	out, err := repo.Run(ctx, "rev-list", "--reverse", "--topo-order", "--no-merges", "--cherry-pick", "--right-only", "--max-count="+strconv.Itoa(MaxRebase+1), base+"..."+head)
 	if err != nil {
 		return "", err
 	}
