@@ -272,13 +272,22 @@ type listArtifacts struct {
 	ID   *int64JSON `json:"id_filter"`
 }
 
+// timestamp is a time in the JSON of protobuf: its fraction has 0, 3, 6 or 9
+// digits, and clients read no other.
+type timestamp time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (t timestamp) MarshalJSON() ([]byte, error) {
+	return []byte(time.Time(t).UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
 type artifactJSON struct {
 	Run     string    `json:"workflow_run_backend_id"`
 	Job     string    `json:"workflow_job_run_backend_id"`
 	ID      int64JSON `json:"database_id"`
 	Name    string    `json:"name"`
 	Size    int64JSON `json:"size"`
-	Created time.Time `json:"created_at"`
+	Created timestamp `json:"created_at"`
 	Digest  string    `json:"digest"`
 }
 
@@ -304,7 +313,7 @@ func (s *Service) twirpListArtifacts(ctx context.Context, o *opened, q listArtif
 			continue
 		}
 		list.Artifacts = append(list.Artifacts, artifactJSON{Run: o.runBackend(), Job: a.jobBackend(), ID: int64JSON(a.ID),
-			Name: a.Name, Size: int64JSON(a.Size), Created: a.Created, Digest: a.Digest})
+			Name: a.Name, Size: int64JSON(a.Size), Created: timestamp(a.Created), Digest: a.Digest})
 	}
 	return list, nil
 }

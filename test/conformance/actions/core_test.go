@@ -87,7 +87,7 @@ func TestCommands(t *testing.T) {
 	out.Flush()
 	want := []string{
 		"add-mask ***\n***",
-		`{"level":"notice","message":"100% sure,\nreally","title":"a:b,c","file":"x/y.go","line":3,"end_line":4,"column":5,"end_column":6}`,
+		`{"level":"notice","message":"100% sure,\nreally","title":"a:b,c","file":"x/y.go","line":3,"end_line":4}`, // columns of several lines are dropped, as by the runner
 		`{"level":"warning","message":"careful"}`, "group inside", "text ***", "endgroup ",
 	}
 	if strings.Join(seen, "\n") != strings.Join(want, "\n") {
