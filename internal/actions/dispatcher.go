@@ -333,6 +333,18 @@ func (a *Actions) RerunWith(ctx context.Context, id int64, o RerunOptions) error
 	return err
 }
 
+// ErrConflict says that a run is not in a state for what is asked.
+var ErrConflict = errConflict
+
+// DefaultBranch is the branch at HEAD of a repository.
+func (a *Actions) DefaultBranch(ctx context.Context, repoName string) (string, error) {
+	repo, err := a.deps.Repositories.Repository(ctx, repoName)
+	if err != nil {
+		return "", err
+	}
+	return defaultBranch(repo), nil
+}
+
 // Dispatch starts a workflow by hand, as the API's workflow_dispatch does. ref
 // is a branch or tag, with or without refs/. It returns the run.
 func (a *Actions) Dispatch(ctx context.Context, repoName, file, ref, actor string, inputs map[string]string) (Run, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-gitops/lockstep/internal/cli/action"
 	"github.com/lockstep-gitops/lockstep/internal/cli/app"
 	"github.com/lockstep-gitops/lockstep/internal/cli/image"
 	"github.com/lockstep-gitops/lockstep/internal/cli/invocation"
@@ -92,7 +93,7 @@ a real Kubernetes and the GitOps engine that brings commits to it, as one progra
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &output.Error{What: err.Error(), Try: cmd.CommandPath() + " --help", Err: err}
 	})
-	nouns := append([]invocation.Constructor{status.New, trace.New, app.New, run.New, image.New, secret.New, logs.New, version.New}, o.Commands...)
+	nouns := append([]invocation.Constructor{status.New, trace.New, app.New, run.New, action.New, image.New, secret.New, logs.New, version.New}, o.Commands...)
 	for _, noun := range nouns {
 		root.AddCommand(noun(inv))
 	}

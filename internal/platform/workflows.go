@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"path"
 	"strings"
 
@@ -210,6 +211,34 @@ func (r runs) Rerun(ctx context.Context, id int64, onlyFailed bool) (int64, erro
 	return next, noRun(err)
 }
 
+// ForceCancel implements server.Runs.
+func (r runs) ForceCancel(ctx context.Context, id int64) error {
+	return noRun(r.actions.ForceCancel(ctx, id))
+}
+
+// Review implements server.Runs.
+func (r runs) Review(ctx context.Context, id int64, review server.RunReview) ([]string, error) {
+	jobs, err := r.actions.Review(ctx, id, actions.ReviewOptions{Approve: review.Approve, Comment: review.Comment, User: forgeUser, Bypass: true})
+	names := make([]string, len(jobs))
+	for i, j := range jobs {
+		names[i] = j.Name
+	}
+	return names, noRun(err)
+}
+
+// Dispatch implements server.Runs.
+func (r runs) Dispatch(ctx context.Context, d server.RunDispatch) (int64, error) {
+	ref := d.Ref
+	if ref == "" {
+		var err error
+		if ref, err = r.actions.DefaultBranch(ctx, d.Repo); err != nil {
+			return 0, noRun(err)
+		}
+	}
+	run, err := r.actions.Dispatch(ctx, d.Repo, d.Workflow, ref, forgeUser, d.Inputs)
+	return run.ID, noRun(err)
+}
+
 // Log implements server.Runs: the steps' logs one after the other, each under
 // a line with its job and name.
 func (r runs) Log(ctx context.Context, id int64, o server.RunLogOptions) (io.ReadCloser, error) {
@@ -289,6 +318,13 @@ func (r runs) copyStep(ctx context.Context, w io.Writer, run int64, job actions.
 func noRun(err error) error {
 	if errors.Is(err, actions.ErrNotFound) {
 		return fmt.Errorf("%w: %w", server.ErrNotFound, err)
+	}
+	if errors.Is(err, actions.ErrConflict) {
+		return &server.Problem{Status: http.StatusConflict, Title: err.Error(), Hint: "lockstep run view"}
+	}
+	var located *actions.LocatedError
+	if errors.As(err, &located) {
+		return &server.Problem{Status: http.StatusUnprocessableEntity, Title: "the workflow cannot be started", Detail: located.Error(), Hint: located.Hint}
 	}
 	return err
 }

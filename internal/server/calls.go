@@ -190,28 +190,6 @@ func (s *Server) getRun(r *http.Request) (any, error) {
 	return s.deps.Runs.Get(r.Context(), id)
 }
 
-func (s *Server) cancelRun(r *http.Request) (any, error) {
-	id, err := s.runID(r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.deps.Runs.Cancel(r.Context(), id)
-}
-
-// Rerun is the answer of POST /runs/{id}/rerun.
-type Rerun struct {
-	ID int64 `json:"id"`
-}
-
-func (s *Server) rerunRun(r *http.Request) (any, error) {
-	id, err := s.runID(r)
-	if err != nil {
-		return nil, err
-	}
-	id, err = s.deps.Runs.Rerun(r.Context(), id, r.URL.Query().Get("failed") == "1")
-	return Rerun{id}, err
-}
-
 // TraceList is the answer of GET /traces.
 type TraceList struct {
 	Items []trace.Trace `json:"items"`

@@ -28,6 +28,8 @@ func (s *Server) mux(importImage func(*http.Request) (any, error)) http.Handler 
 	m.HandleFunc("GET /api/v1/runs/{id}/logs", s.runLog)
 	do("POST /api/v1/runs/{id}/cancel", s.cancelRun)
 	do("POST /api/v1/runs/{id}/rerun", s.rerunRun)
+	do("POST /api/v1/runs/{id}/review", s.reviewRun)
+	do("POST /api/v1/runs/dispatch", s.dispatchRun)
 	get("/traces", s.listTraces)
 	get("/traces/{sha}", s.getTrace)
 	m.HandleFunc("GET /api/v1/events", s.events)

@@ -43,8 +43,34 @@ type Runs interface {
 	// blocks until there is more and ends with the run or ctx.
 	Log(ctx context.Context, id int64, options RunLogOptions) (io.ReadCloser, error)
 	Cancel(ctx context.Context, id int64) error
+	// ForceCancel ends a run at once, without its always() steps.
+	ForceCancel(ctx context.Context, id int64) error
 	// Rerun starts the run again and returns the run's ID, which may be new.
 	Rerun(ctx context.Context, id int64, onlyFailed bool) (int64, error)
+	// Review approves or rejects the jobs that wait for an environment, and
+	// returns their names.
+	Review(ctx context.Context, id int64, r RunReview) ([]string, error)
+	// Dispatch starts a workflow by hand and returns its run.
+	Dispatch(ctx context.Context, d RunDispatch) (int64, error)
+}
+
+// RunReview is a decision about jobs that wait for an environment.
+type RunReview struct {
+	Approve bool   `json:"approve"`
+	Comment string `json:"comment,omitempty"`
+}
+
+// ReviewedRun is the answer of POST /runs/{id}/review.
+type ReviewedRun struct {
+	Jobs []string `json:"jobs"`
+}
+
+// RunDispatch names a workflow that starts by hand.
+type RunDispatch struct {
+	Repo     string            `json:"repo"`     // "owner/name"
+	Workflow string            `json:"workflow"` // file name below .github/workflows
+	Ref      string            `json:"ref"`      // branch or tag; "" is main
+	Inputs   map[string]string `json:"inputs,omitempty"`
 }
 
 // RunQuery selects runs.

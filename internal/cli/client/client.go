@@ -74,6 +74,26 @@ func (c *Client) CancelRun(ctx context.Context, id int64) error {
 	return c.do(ctx, http.MethodPost, fmt.Sprintf("/runs/%d/cancel", id), nil, nil)
 }
 
+// ForceCancelRun ends a run at once.
+func (c *Client) ForceCancelRun(ctx context.Context, id int64) error {
+	return c.do(ctx, http.MethodPost, fmt.Sprintf("/runs/%d/cancel?force=1", id), nil, nil)
+}
+
+// ReviewRun decides about the jobs of a run that wait for an environment, and
+// returns their names.
+func (c *Client) ReviewRun(ctx context.Context, id int64, r server.RunReview) ([]string, error) {
+	var out server.ReviewedRun
+	err := c.do(ctx, http.MethodPost, fmt.Sprintf("/runs/%d/review", id), r, &out)
+	return out.Jobs, err
+}
+
+// DispatchRun starts a workflow by hand and returns its run.
+func (c *Client) DispatchRun(ctx context.Context, d server.RunDispatch) (int64, error) {
+	var out server.Rerun
+	err := c.do(ctx, http.MethodPost, "/runs/dispatch", d, &out)
+	return out.ID, err
+}
+
 // Rerun starts a run again and returns its ID.
 func (c *Client) Rerun(ctx context.Context, id int64, onlyFailed bool) (int64, error) {
 	path := fmt.Sprintf("/runs/%d/rerun", id)

@@ -20,9 +20,10 @@ import (
 
 // New makes the command and its verbs.
 func New(inv *invocation.Invocation) *cobra.Command {
-	cmd := &cobra.Command{Use: "run", Short: "Workflow runs: list, view, cancel, rerun", Aliases: []string{"runs"},
+	cmd := &cobra.Command{Use: "run", Short: "Workflow runs: list, view, dispatch, approve, cancel, rerun", Aliases: []string{"runs"},
 		Example: "  lockstep run list\n  lockstep run view --log\n  lockstep run view 12 --log --failed\n  lockstep run rerun 12"}
-	cmd.AddCommand(listCommand(inv), viewCommand(inv), cancelCommand(inv), rerunCommand(inv))
+	cmd.AddCommand(listCommand(inv), viewCommand(inv), cancelCommand(inv), rerunCommand(inv),
+		reviewCommand(inv, true), reviewCommand(inv, false), dispatchCommand(inv))
 	return cmd
 }
 
@@ -65,8 +66,9 @@ func list(ctx context.Context, inv *invocation.Invocation, c *client.Client, q s
 }
 
 func cancelCommand(inv *invocation.Invocation) *cobra.Command {
-	return &cobra.Command{
-		Use: "cancel <id>", Short: "End a run", Args: cobra.ExactArgs(1), Example: "  lockstep run cancel 12",
+	force := false
+	cmd := &cobra.Command{
+		Use: "cancel <id>", Short: "End a run", Args: cobra.ExactArgs(1), Example: "  lockstep run cancel 12\n  lockstep run cancel 12 --force",
 		ValidArgsFunction: inv.Complete(ids),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parse(args[0])
@@ -74,7 +76,11 @@ func cancelCommand(inv *invocation.Invocation) *cobra.Command {
 				return err
 			}
 			return inv.Ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				if err := c.CancelRun(ctx, id); err != nil {
+				end := c.CancelRun
+				if force {
+					end = c.ForceCancelRun
+				}
+				if err := end(ctx, id); err != nil {
 					return err
 				}
 				inv.Say("run %d is being cancelled", id)
@@ -82,6 +88,8 @@ func cancelCommand(inv *invocation.Invocation) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "at once, without its always() steps")
+	return cmd
 }
 
 func rerunCommand(inv *invocation.Invocation) *cobra.Command {

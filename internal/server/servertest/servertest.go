@@ -347,6 +347,24 @@ func (r runs) Rerun(_ context.Context, id int64, onlyFailed bool) (int64, error)
 	return id + 100, nil
 }
 
+func (r runs) ForceCancel(_ context.Context, id int64) error {
+	r.p.called("cancel %d by force", id)
+	return nil
+}
+
+func (r runs) Review(_ context.Context, id int64, review server.RunReview) ([]string, error) {
+	if id != 2 {
+		return nil, &server.Problem{Status: 409, Title: fmt.Sprintf("no job of run %d waits for an environment", id), Hint: "lockstep run view"}
+	}
+	r.p.called("review %d approve=%v %q", id, review.Approve, review.Comment)
+	return []string{"deploy"}, nil
+}
+
+func (r runs) Dispatch(_ context.Context, d server.RunDispatch) (int64, error) {
+	r.p.called("dispatch %s %s %s %v", d.Repo, d.Workflow, d.Ref, d.Inputs)
+	return 103, nil
+}
+
 type components struct{ p *Platform }
 
 func (c components) List(context.Context) ([]server.Component, error) { return c.p.Components, nil }
