@@ -66,7 +66,7 @@ func listCommand(inv *invocation.Invocation) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the actions on the forge and the built-in ones", Args: cobra.NoArgs, Aliases: []string{"ls"},
 		Example: "  lockstep action list\n  lockstep action list --all",
-		RunE: func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), inv, all) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), inv, all) },
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all versions of each action")
 	return cmd
