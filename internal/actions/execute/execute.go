@@ -241,6 +241,9 @@ type layout struct{ base, root, work, temp, home, tmp, actions, scratch, sockets
 func (r *Runner) layout(p *Plan) layout {
 	base := filepath.Join(r.Config.JobsDir, fmt.Sprint(p.ID))
 	cache := filepath.Join(r.Config.CacheDir, strings.ReplaceAll(strings.ToLower(p.Repo), "/", "__"))
+	if p.Untrusted { // what strangers leave is no repository's to find
+		cache = base + "/kept"
+	}
 	return layout{
 		base: base, root: base + "/root", work: base + "/work", temp: base + "/temp", home: base + "/home",
 		tmp: base + "/tmp", actions: base + "/actions", scratch: base + "/scratch", sockets: base + "/sockets", cache: cache + "/cache", gopath: cache + "/go",

@@ -3,6 +3,7 @@ package execute
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -74,5 +75,16 @@ func TestOnlyJobsThatMayCompileGoGetTheCache(t *testing.T) {
 		if got := mayCompileGo(&syntax.Job{Steps: []*syntax.Step{{Uses: syntax.Text{Value: uses, Line: 1}}}}); got != want {
 			t.Errorf("%s: %v", uses, got)
 		}
+	}
+}
+
+func TestStrangersLeaveNothingInTheRepositorysCache(t *testing.T) {
+	r := &Runner{Config: Config{JobsDir: "/jobs", CacheDir: "/cache"}}
+	own, strange := r.layout(&Plan{ID: 1, Repo: "o/r"}), r.layout(&Plan{ID: 2, Repo: "o/r", Untrusted: true})
+	if own.cache != "/cache/o__r/cache" || own.gopath != "/cache/o__r/go" {
+		t.Errorf("trusted: %s, %s", own.cache, own.gopath)
+	}
+	if !strings.HasPrefix(strange.cache, strange.base+"/") || !strings.HasPrefix(strange.gopath, strange.base+"/") {
+		t.Errorf("untrusted: %s, %s", strange.cache, strange.gopath)
 	}
 }
